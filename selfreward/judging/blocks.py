@@ -1,0 +1,56 @@
+"""Putting other people's text into a prompt so that it stays text.
+
+Blocks are closed by a tag that does not occur in what they hold, and control tokens of chat
+templates lose their meaning. Nothing here knows what the blocks are for.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+
+from selfreward.records import Message
+
+TAG_HEX_CHARS = 8
+
+# Tokens with which chat templates open and close turns. A tokenizer reads them as control tokens
+# wherever they stand, so a response holding one could end the user's turn and write the judge's.
+_CONTROL_TOKENS = re.compile(
+    r"(<)(?=[|\uff5c][^<>|\uff5c\n]{1,60}[|\uff5c]>)"
+    r"|(<)(?=/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|end_of_utterance)>)"
+    r"|(<)(?=</?SYS>>)"
+    r"|(\[)(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])",
+)
+
+
+def neutralised(text: str) -> str:
+    """Returns `text` with chat control tokens broken by one space: `<|im_end|>` → `< |im_end|>`."""
+    return _CONTROL_TOKENS.sub(lambda m: f"{m[0]} ", text)
+
+
+def block_tag(texts: Sequence[str]) -> str:
+    """Returns 8 hex digits that occur in none of `texts`, in either case.
+
+    The tag is derived from the texts themselves and hashed again until it is absent, so it is the
+    same on every machine and nothing inside a block can name it. The order of the texts does not
+    matter: a pair shown in either order has one tag, and with it one cached prompt prefix.
+    """
+    lowered = [t.lower() for t in texts]
+    content = json.dumps(sorted(texts))
+    count = 0
+    while True:
+        digest = hashlib.sha256(f"{count}\n{content}".encode())
+        tag = digest.hexdigest()[:TAG_HEX_CHARS]
+        if not any(tag in text for text in lowered):
+            return tag
+        count += 1
+
+
+def conversation_text(messages: Sequence[Message], tag: str) -> str:
+    """Returns a conversation as one text; several turns are labelled `user-<tag>:` and so on.
+
+    A lone user turn, the usual case, stands without a label.
+    """
+    if len(messages) == 1 and messages[0].role == "user":
+        return neutralised(messages[0].content)
+    return "\n\n".join(f"{m.role}-{tag}:\n{neutralised(m.content)}" for m in messages)

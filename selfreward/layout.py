@@ -1,0 +1,90 @@
+"""Every path of a run, as strings relative to nothing: `Layout(root).pool`, and so on.
+
+The root is any fsspec URL (a folder, `s3://…`, `gs://…`, `memory://…`). No other module joins
+path pieces of a run.
+"""
+
+from dataclasses import dataclass
+
+
+def join(root: str, *parts: str) -> str:
+    """Joins URL or path pieces with single slashes."""
+    return "/".join([root.rstrip("/"), *(p.strip("/") for p in parts)])
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths of a run folder.
+
+    Example: `Layout("runs/quickstart").judgments(1)` is `runs/quickstart/iter_01/judgments`.
+    """
+
+    root: str
+
+    @property
+    def config(self) -> str:
+        return join(self.root, "config.yaml")
+
+    @property
+    def run_json(self) -> str:
+        return join(self.root, "run.json")
+
+    @property
+    def current(self) -> str:
+        return join(self.root, "current.json")
+
+    @property
+    def pool(self) -> str:
+        return join(self.root, "pool")
+
+    def split(self, split: str, stage: str) -> str:
+        """A stage's folder of a split kept out of training (`validation` or `heldout`)."""
+        return join(self.root, split, stage)
+
+    def iteration(self, iteration: int) -> str:
+        return join(self.root, f"iter_{iteration:02d}")
+
+    def stage(self, iteration: int, stage: str) -> str:
+        return join(self.iteration(iteration), stage)
+
+    def categorised(self) -> str:
+        """The pool with the model's categories, before selection."""
+        return join(self.root, "categorised")
+
+    def selected(self, iteration: int) -> str:
+        """Training rows chosen from judgments, before the labels are balanced."""
+        return self.stage(iteration, "selected")
+
+    def instructions(self) -> str:
+        return join(self.root, "instructions")
+
+    def responses(self, iteration: int) -> str:
+        return self.stage(iteration, "responses")
+
+    def pairs(self, iteration: int) -> str:
+        return self.stage(iteration, "pairs")
+
+    def judgments(self, iteration: int) -> str:
+        return self.stage(iteration, "judgments")
+
+    def examples(self, iteration: int) -> str:
+        return self.stage(iteration, "examples")
+
+    def preferences(self, iteration: int) -> str:
+        return self.stage(iteration, "preferences")
+
+    def training(self, iteration: int) -> str:
+        """Ray Train's own state: resumable checkpoints and metrics."""
+        return self.stage(iteration, "training")
+
+    def checkpoint(self, iteration: int) -> str:
+        """The model this iteration trained, as a plain Hugging Face folder."""
+        return self.stage(iteration, "checkpoint")
+
+    def evaluation(self, iteration: int) -> str:
+        return self.stage(iteration, "evaluation")
+
+
+def manifest_of(stage_folder: str) -> str:
+    """The manifest's path of a stage folder."""
+    return join(stage_folder, "manifest.json")

@@ -1,0 +1,118 @@
+"""Joining Ray, and checking before anything starts that the cluster can hold the run."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import ray
+
+from selfreward.config import RunConfig
+from selfreward.engines.replica_env import resources_needed
+from selfreward.errors import ResourceError
+
+Bundle = dict[str, float]
+
+# Ray Data keeps blocks of summaries only: a small store is enough and leaves memory to engines.
+LOCAL_OBJECT_STORE_BYTES = 512 * 1024**2
+
+
+@contextmanager
+def ray_session(config: RunConfig) -> Iterator[None]:
+    """Joins the configured cluster, or starts a local one for the block's duration.
+
+    A cluster that was already joined is used as it is and left running.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Deprecation notes of Ray to its own developers say nothing to a user of this project.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    address = config.ray.address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        else:
+            ray.init(
+                num_cpus=config.ray.num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+            )
+    except ConnectionError as error:
+        raise ResourceError(f"no Ray cluster at {address}: {error}") from None
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def bundles_needed(config: RunConfig) -> list[Bundle]:
+    """Everything a run holds at its largest moment, one bundle for what must share a node."""
+    engines = list(resources_needed(config.engine))
+    if config.generator is not None:
+        engines += resources_needed(config.generator.engine)
+    training = config.training
+    trainer: Bundle = {"CPU": training.num_cpus_per_worker}
+    if training.use_gpu:
+        trainer["GPU"] = training.gpus_per_worker
+    trainers = [trainer] * training.num_workers
+    in_flight = config.ray.shards_in_flight or 2 * config.engine.replicas
+    tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * in_flight
+    # Shard tasks and trainers never run at once; engines stay beside both unless they are shared.
+    while_generating = engines + tasks
+    while_training = trainers if config.engine.placement == "shared" else engines + trainers
+    return max((while_generating, while_training), key=_weight)
+
+
+def _weight(bundles: Sequence[Bundle]) -> tuple[float, float]:
+    return (sum(b.get("GPU", 0) for b in bundles), sum(b.get("CPU", 0) for b in bundles))
+
+
+def shortfall(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str | None:
+    """Says what is missing when the bundles are packed onto the nodes, None if all fit.
+
+    First fit, largest first: each bundle goes to one node whole.
+    """
+    free = [dict(node) for node in nodes]
+    for kind in ("GPU", "CPU"):
+        wanted = sum(b.get(kind, 0) for b in bundles)
+        have = sum(n.get(kind, 0) for n in nodes)
+        if wanted > have + 1e-9:
+            return f"the run needs {wanted:g} {kind}s, the cluster has {have:g}"
+    for bundle in sorted(bundles, key=lambda b: _weight([b]), reverse=True):
+        for node in free:
+            if all(node.get(kind, 0) + 1e-9 >= amount for kind, amount in bundle.items()):
+                for kind, amount in bundle.items():
+                    node[kind] = node.get(kind, 0) - amount
+                break
+        else:
+            asked = " and ".join(f"{amount:g} {kind}s" for kind, amount in bundle.items())
+            return f"no node has {asked} left for one process of the run"
+    return None
+
+
+def check_resources(config: RunConfig) -> None:
+    """Compares the run with the cluster that was joined.
+
+    Raises:
+        ResourceError: naming what is missing, before anything was started.
+    """
+    bundles = bundles_needed(config)
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    missing = shortfall(bundles, nodes)
+    if missing is None:
+        return
+    if config.ray.autoscaling:
+        from ray.autoscaler.sdk import request_resources  # needs a cluster to talk to
+
+        request_resources(bundles=bundles)
+        return
+    raise ResourceError(
+        f"{missing}; lower engine.replicas, engine.num_cpus or training.num_workers, use"
+        " engine.placement=shared, or join a larger cluster (ray.autoscaling=true asks for nodes)"
+    )

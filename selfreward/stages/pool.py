@@ -1,0 +1,131 @@
+"""The pool stage: from a user's file to deduplicated, shuffled, sharded instructions.
+
+Runs as one task on the cluster, never on the driver, since near-duplicates are found against
+everything that was kept. Three splits come out: `train`, and `validation` and `heldout`, which
+are never trained on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from selfreward.config import PoolConfig
+from selfreward.errors import DataError
+from selfreward.judging.filters import NearDuplicateIndex, exact_key
+from selfreward.layout import join
+from selfreward.records import DroppedRow, DropReason, Instruction, derived_seed
+from selfreward.stages.sources import check_columns, read_rows, to_instruction
+from selfreward.storage.shards import ShardSummary, shard_name, write_records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSizes:
+    validation: int
+    heldout: int
+
+
+def build_pool(
+    config: PoolConfig, sizes: SplitSizes, seed: int, folders: dict[str, str]
+) -> dict[str, list[ShardSummary]]:
+    """Reads the source and writes the shards of each split into `folders[split]`.
+
+    Raises:
+        DataError: the source is unreadable, or too little of it is usable.
+    """
+    kept: list[Instruction] = []
+    dropped: list[DroppedRow] = []
+    num_rows = 0
+    for item in _deduplicated(_instructions(config), config, seed):
+        num_rows += 1
+        if isinstance(item, DroppedRow):
+            dropped.append(item)
+        else:
+            kept.append(item)
+            if config.max_instructions and len(kept) == config.max_instructions:
+                break
+    _check_usable(config, kept, dropped, sizes)
+    if config.shuffle:
+        # By a hash of the content: the same rows in another order give the same pool.
+        kept.sort(key=lambda ins: (derived_seed(seed, "shuffle", ins.id), ins.id))
+    aside = sizes.validation + sizes.heldout
+    splits = {
+        "validation": kept[: sizes.validation],
+        "heldout": kept[sizes.validation : aside],
+        "train": kept[aside:],
+    }
+    write_records(join(folders["train"], "dropped", shard_name(0)), dropped, DroppedRow)
+    summaries = {name: _write(folders[name], rows, config) for name, rows in splits.items()}
+    drops: dict[str, int] = {}
+    for drop in dropped:
+        drops[drop.reason.value] = drops.get(drop.reason.value, 0) + 1
+    # The drops belong to the pool as a whole; they are counted with the training split.
+    summaries["train"].append(
+        ShardSummary(index=-1, num_inputs=len(dropped), num_records=0, drops=drops, ledger={})
+    )
+    return summaries
+
+
+def _instructions(config: PoolConfig) -> Iterator[Instruction | DroppedRow]:
+    for number, row in enumerate(read_rows(config)):
+        if number == 0:
+            check_columns(row, config.columns, config.path)
+        source = config.path.rstrip("/").rpartition("/")[2]
+        yield to_instruction(row, config.columns, source, config.max_instruction_chars)
+
+
+def _deduplicated(
+    items: Iterator[Instruction | DroppedRow], config: PoolConfig, seed: int
+) -> Iterator[Instruction | DroppedRow]:
+    seen: dict[str, str] = {}
+    near = None
+    if config.near_duplicate_threshold is not None:
+        near = NearDuplicateIndex(config.near_duplicate_threshold, seed=seed)
+    ids: set[str] = set()
+    for item in items:
+        if isinstance(item, DroppedRow):
+            yield item
+            continue
+        reason = None
+        earlier = seen.get(exact_key(item.messages)) if config.exact_dedupe else None
+        if earlier is not None or item.id in ids:
+            # Equal ids are equal conversations; two of them would collide in every later stage.
+            reason, earlier = DropReason.EXACT_DUPLICATE, earlier or item.id
+        elif near is not None:
+            text = "\n".join(m.content for m in item.messages)
+            earlier = near.is_duplicate_then_add(item.id, text)
+            reason = DropReason.NEAR_DUPLICATE if earlier is not None else None
+        if reason is not None:
+            yield DroppedRow(row_id=item.id, stage="pool", reason=reason, detail=f"of {earlier}")
+            continue
+        seen[exact_key(item.messages)] = item.id
+        ids.add(item.id)
+        yield item
+
+
+def _check_usable(
+    config: PoolConfig, kept: list[Instruction], dropped: list[DroppedRow], sizes: SplitSizes
+) -> None:
+    aside = sizes.validation + sizes.heldout
+    if len(kept) > aside:
+        return
+    reasons = sorted({d.reason.value for d in dropped})
+    why = f"; {len(dropped)} rows were dropped ({', '.join(reasons)})" if dropped else ""
+    if not kept:
+        raise DataError(f"{config.path}: no usable instruction{why}")
+    raise DataError(
+        f"{config.path}: {len(kept)} usable instructions are too few for {sizes.heldout} held-out"
+        f" and {sizes.validation} validation ones plus at least one to train on{why}; lower"
+        " evaluation.heldout_pairs and evaluation.validation_pairs or give a larger pool"
+    )
+
+
+def _write(folder: str, rows: list[Instruction], config: PoolConfig) -> list[ShardSummary]:
+    summaries = []
+    for index, start in enumerate(range(0, len(rows), config.shard_size)):
+        shard = rows[start : start + config.shard_size]
+        write_records(join(folder, shard_name(index)), shard, Instruction)
+        summaries.append(
+            ShardSummary(
+                index=index, num_inputs=len(shard), num_records=len(shard), drops={}, ledger={}
+            )
+        )
+    return summaries

@@ -1,0 +1,66 @@
+"""How shard tasks, wherever they run, tell the driver what they finished.
+
+A tiny actor adds up; the driver polls it. Losing it never stops a stage: progress is for people,
+the shards on storage are the truth.
+"""
+
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from selfreward.stages.runner import Progress
+
+POLL_TIMEOUT_S = 10.0
+
+
+class ProgressBoard:
+    """Adds up rows and tokens of the stage that is running (made a Ray actor by `start`)."""
+
+    def __init__(self) -> None:
+        self._stage, self._rows, self._tokens = "", 0, 0
+
+    def open(self, stage: str) -> None:
+        self._stage, self._rows, self._tokens = stage, 0, 0
+
+    def add(self, stage: str, rows: int, tokens: int) -> None:
+        if stage == self._stage:
+            self._rows += rows
+            self._tokens += tokens
+
+    def read(self) -> tuple[int, int]:
+        return self._rows, self._tokens
+
+
+class BoardHandle:
+    """Driver's side of the board; `teller(stage)` is what shard tasks call."""
+
+    def __init__(self) -> None:
+        self._actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(ProgressBoard).remote()
+
+    def open(self, stage: str) -> "Teller":
+        self._actor.open.remote(stage)
+        return Teller(self._actor, stage)
+
+    def read(self) -> tuple[int, int] | None:
+        """Rows and completion tokens so far, None where the board does not answer."""
+        try:
+            rows, tokens = ray.get(self._actor.read.remote(), timeout=POLL_TIMEOUT_S)
+        except RayError:
+            return None
+        return rows, tokens
+
+    def stop(self) -> None:
+        ray.kill(self._actor)
+
+
+class Teller:
+    """Picklable: sends a task's progress to the board without waiting."""
+
+    def __init__(self, actor: Any, stage: str) -> None:
+        self._actor = actor
+        self._stage = stage
+
+    def __call__(self, progress: Progress) -> None:
+        tokens = int(progress.ledger.get("completion_tokens", 0))
+        self._actor.add.remote(self._stage, progress.rows, tokens)

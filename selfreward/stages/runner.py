@@ -1,0 +1,151 @@
+"""Runs a stage's logic over shards with Ray Data: one task a shard, bounded, resumable.
+
+A stage's logic is a plain object that turns rows into results with the help of `generate`; it
+knows neither Ray nor storage. A shard task reads its input shard, skips the rows that an earlier
+attempt finished, sends the rest to the engines in small chunks that all run at once, and makes
+each chunk durable as soon as it is done. The driver only sees one summary row a shard.
+
+Back-pressure: at most `shards_in_flight` shards are open, so at most that many times the shard's
+rows wait at the engines.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
+
+import ray.data
+
+from selfreward.config import RayConfig
+from selfreward.engines.protocol import Completion, Generate, GenerationRequest, Ledger
+from selfreward.errors import SelfRewardError
+from selfreward.storage.shards import RowResult, ShardSummary, ShardWriter
+
+InT = TypeVar("InT")
+OutT = TypeVar("OutT")
+
+
+class StageLogic(Protocol[InT, OutT]):
+    """What a stage is: how to read its rows, and what to make of some of them."""
+
+    name: str
+    out_type: type[OutT]
+
+    def read(self, inputs: Sequence[str]) -> list[InT]:
+        """Reads the rows of one shard from its input files; each row has an `id`."""
+
+    async def process(self, rows: Sequence[InT], generate: Generate) -> list[RowResult[OutT]]:
+        """Returns one result for each row, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardJob:
+    """One shard to make: where it goes and what it is made of."""
+
+    folder: str
+    index: int
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a shard task tells the driver while it works."""
+
+    rows: int
+    ledger: dict[str, Any]
+
+
+class ShardTask:
+    """The callable Ray Data runs on each row `{folder, index, inputs}`."""
+
+    def __init__(
+        self,
+        logic: StageLogic[Any, Any],
+        generate: Generate | None,
+        rows_per_call: int,
+        tell: Callable[[Progress], None],
+    ) -> None:
+        self._logic = logic
+        self._generate = generate
+        self._rows_per_call = rows_per_call
+        self._tell = tell
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        job = ShardJob(folder=row["folder"], index=row["index"], inputs=tuple(row["inputs"]))
+        summary = asyncio.run(self._run(job))
+        # Drops and ledger vary from shard to shard: a column of text keeps one schema.
+        return {"folder": job.folder, "summary": json.dumps(asdict(summary))}
+
+    async def _run(self, job: ShardJob) -> ShardSummary:
+        writer = ShardWriter(job.folder, job.index, self._logic.out_type)
+        sealed = writer.summary_if_sealed()
+        if sealed is not None:
+            return sealed
+        rows = self._logic.read(job.inputs)
+        finished = writer.finished_ids()
+        todo = [row for row in rows if row.id not in finished]
+        if finished:
+            self._tell(Progress(rows=len(finished), ledger={}))
+        size = self._rows_per_call
+        chunks = [todo[i : i + size] for i in range(0, len(todo), size)]
+        async with asyncio.TaskGroup() as group:
+            for chunk in chunks:
+                group.create_task(self._chunk(chunk, writer))
+        return writer.seal([row.id for row in rows])
+
+    async def _chunk(self, rows: list[Any], writer: ShardWriter[Any]) -> None:
+        ledger = Ledger()
+
+        async def generate(requests: list[GenerationRequest]) -> list[Completion]:
+            if self._generate is None:
+                raise RuntimeError(f"stage {self._logic.name} was given no engine")
+            completions = await self._generate(requests)
+            for request, completion in zip(requests, completions, strict=True):
+                ledger.add(request, completion)
+            return completions
+
+        results = await self._logic.process(rows, generate)
+        await asyncio.to_thread(writer.add, results, asdict(ledger))
+        self._tell(Progress(rows=len(rows), ledger=asdict(ledger)))
+
+
+def run_shards(
+    jobs: Sequence[ShardJob], task: ShardTask, ray_config: RayConfig, shards_in_flight: int
+) -> Iterator[tuple[str, ShardSummary]]:
+    """Yields (folder, summary) as shards are sealed, in the order they finish.
+
+    Raises:
+        SelfRewardError: what a shard task raised, as it raised it.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    rows = [{"folder": j.folder, "index": j.index, "inputs": list(j.inputs)} for j in jobs]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        task, num_cpus=ray_config.stage_task_cpus, concurrency=min(shards_in_flight, len(rows))
+    )
+    try:
+        for row in dataset.iter_rows():
+            yield row["folder"], ShardSummary(**json.loads(row["summary"]))
+    except Exception as error:
+        raise own_error_in(error) or error from None
+
+
+def own_error_in(error: BaseException) -> SelfRewardError | None:
+    """Digs an error of this project out of what Ray and task groups wrapped around it."""
+    queue: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while queue:
+        found = queue.pop(0)
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, BaseExceptionGroup):
+            queue.extend(found.exceptions)
+        # Ray re-raises a task's error as a class made on the fly, with the original as `cause`.
+        cause = getattr(found, "cause", None)
+        if type(found).__module__ == "selfreward.errors":
+            return found  # type: ignore[return-value]
+        queue += [cause, found.__cause__, found.__context__]
+    return None

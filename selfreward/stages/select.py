@@ -1,0 +1,167 @@
+"""The select stages: from judgments to training data, then to balanced training data.
+
+The rules are pure (`judging/selection.py`); here they meet the shards. Balancing needs counts of
+the whole run: a first look collects one small integer a row (its rank), a second pass applies the
+cutoffs, so no process ever holds all rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from selfreward.engines.protocol import Generate
+from selfreward.judging.balance import balance_rank
+from selfreward.judging.rubrics import flip_verdict, get_pairwise_rubric, verdict_text
+from selfreward.judging.selection import (
+    completion_text,
+    judged_prompt,
+    select_preferences,
+    select_sft,
+)
+from selfreward.records import (
+    DroppedRow,
+    DropReason,
+    Judgment,
+    Preference,
+    ResponsePair,
+    TrainingExample,
+    content_id,
+)
+from selfreward.storage.shards import RowResult, read_records
+
+Gold = Literal["first", "second"]
+TrainingRow = TrainingExample | Preference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedPair:
+    id: str
+    pair: ResponsePair
+    judgments: tuple[Judgment, ...]
+
+
+def read_judged_pairs(inputs: Sequence[str]) -> list[JudgedPair]:
+    """Reads a shard of pairs and the shard of their judgments, in the order of the pairs."""
+    by_pair: dict[str, list[Judgment]] = {}
+    for judgment in read_records(inputs[1], Judgment):
+        by_pair.setdefault(judgment.pair_id, []).append(judgment)
+    return [
+        JudgedPair(id=pair.id, pair=pair, judgments=tuple(by_pair.get(pair.id, ())))
+        for pair in read_records(inputs[0], ResponsePair)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Select:
+    """Chooses the training rows of each judged pair. Inputs: the pairs, then their judgments."""
+
+    rubric_id: str
+    objective: Literal["sft", "dpo"]
+    drop_all_right: bool
+    preferences_per_example: int
+    seed: int
+    out_type: type[Any]
+    name: str = "select"
+
+    def read(self, inputs: Sequence[str]) -> list[JudgedPair]:
+        return read_judged_pairs(inputs)
+
+    async def process(
+        self, rows: Sequence[JudgedPair], generate: Generate
+    ) -> list[RowResult[TrainingRow]]:
+        rubric = get_pairwise_rubric(self.rubric_id)
+        results: list[RowResult[TrainingRow]] = []
+        for row in rows:
+            if self.objective == "sft":
+                kept, dropped = select_sft(
+                    row.pair, row.judgments, rubric, self.seed, drop_all_right=self.drop_all_right
+                )
+                results.append(RowResult(row.id, list(kept), dropped))
+            else:
+                pairs, dropped = select_preferences(
+                    row.pair, row.judgments, rubric, self.seed, self.preferences_per_example
+                )
+                results.append(RowResult(row.id, list(pairs), dropped))
+        return results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationExamples:
+    """Right verdicts on pairs kept aside, to measure verdict accuracy while training goes on.
+
+    A rubric that asks for a reason is measured with the reason the current judge gave, ended by
+    the right verdict: what counts is whether the model then prefers it to the wrong one.
+    """
+
+    rubric_id: str
+    name: str = "validation_examples"
+    out_type: type[TrainingExample] = TrainingExample
+
+    def read(self, inputs: Sequence[str]) -> list[JudgedPair]:
+        return read_judged_pairs(inputs)
+
+    async def process(
+        self, rows: Sequence[JudgedPair], generate: Generate
+    ) -> list[RowResult[TrainingExample]]:
+        return [
+            RowResult(row.id, [self._example(row.pair, j) for j in row.judgments]) for row in rows
+        ]
+
+    def _example(self, pair: ResponsePair, judgment: Judgment) -> TrainingExample:
+        rubric = get_pairwise_rubric(self.rubric_id)
+        right = verdict_text(rubric, judgment.gold)
+        if judgment.verdict.choice is not None:
+            said = completion_text(rubric, judgment)
+            right = said if judgment.is_right else (flip_verdict(rubric, said) or right)
+        return TrainingExample(
+            id=content_id("exa", "validation", judgment.id),
+            messages=judged_prompt(rubric, pair, judgment.position),
+            target=right,
+            pair_id=pair.id,
+            judgment_id=judgment.id,
+            gold=judgment.gold,
+            counter_target=flip_verdict(rubric, right),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """Drops rows of the more frequent label above its cutoff rank."""
+
+    cutoffs: Mapping[str, int]
+    """Gold label to the largest `balance_rank` kept."""
+    out_type: type[Any]
+    name: str = "balance"
+
+    def read(self, inputs: Sequence[str]) -> list[TrainingRow]:
+        return read_records(inputs[0], self.out_type)
+
+    async def process(
+        self, rows: Sequence[TrainingRow], generate: Generate
+    ) -> list[RowResult[TrainingRow]]:
+        results: list[RowResult[TrainingRow]] = []
+        for row in rows:
+            result: RowResult[TrainingRow] = RowResult(row.id)
+            if balance_rank(row.id) <= self.cutoffs.get(row.gold, -1):
+                result.records.append(row)
+            else:
+                result.dropped.append(
+                    DroppedRow(
+                        row_id=row.id,
+                        stage=self.name,
+                        reason=DropReason.LABEL_BALANCE,
+                        detail=f"more rows with the {row.gold} answer better than the other",
+                    )
+                )
+            results.append(result)
+        return results
+
+
+def label_ranks(url: str, out_type: type[Any]) -> dict[str, np.ndarray]:
+    """Ranks of one shard's rows by gold label, 8 bytes a row."""
+    ranks: dict[str, list[int]] = {"first": [], "second": []}
+    for row in read_records(url, out_type):
+        ranks[row.gold].append(balance_rank(row.id))
+    return {gold: np.array(values, dtype=np.int64) for gold, values in ranks.items()}

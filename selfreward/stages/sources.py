@@ -1,0 +1,208 @@
+"""Reading a user's pool: JSONL, Parquet or a Hugging Face dataset, one row at a time.
+
+Rows that cannot be an instruction become drops with a reason; only a source that cannot be read
+at all, or that has none of the wanted columns, is an error.
+"""
+
+import glob
+import io
+import json
+from collections.abc import Iterator
+from importlib.resources import files as package_files
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfreward.config import ColumnsConfig, PoolConfig
+from selfreward.errors import DataError
+from selfreward.records import DroppedRow, DropReason, Instruction, Message
+
+SAMPLE = "sample:instructions"
+
+# Tried in this order where the config names no column.
+_MESSAGES = ("messages", "conversation", "conversations", "prompt")
+_INSTRUCTION = ("instruction", "prompt", "question", "query", "text")
+_REFERENCE = ("reference_answer", "reference", "answer")
+_CATEGORY = ("category",)
+# Speakers as data sets name them.
+_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
+_ROLES |= {"system": "system", "prompter": "user", "bot": "assistant", "model": "assistant"}
+
+
+def read_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
+    """Yields the source's rows as dictionaries, without holding the source in memory.
+
+    Raises:
+        DataError: the path is missing or unreadable; one line names it and the mend.
+    """
+    if config.path == SAMPLE:
+        sample = package_files("selfreward.samples") / "instructions.jsonl"
+        yield from _jsonl_lines(io.StringIO(sample.read_text(encoding="utf-8")), SAMPLE)
+        return
+    kind = config.format if config.format != "auto" else _guess_format(config.path)
+    if kind == "dataset":
+        yield from _dataset_rows(config)
+        return
+    for url in _expand(config.path):
+        yield from _parquet_rows(url) if kind == "parquet" else _jsonl_rows(url)
+
+
+def to_instruction(
+    row: dict[str, Any], columns: ColumnsConfig, source: str, max_chars: int
+) -> Instruction | DroppedRow:
+    """Maps one row to an instruction, or says why it is none.
+
+    The last assistant turns of a finished conversation are cut off: what remains ends with the
+    user's turn, which is what the model has to answer.
+    """
+    found = _conversation(row, columns)
+    if isinstance(found, str):
+        reason = DropReason.MISSING_COLUMN if found == "no column" else DropReason.BAD_CONVERSATION
+        return _drop(row, reason, found)
+    while found and found[-1].role == "assistant":
+        found = found[:-1]
+    if not found or not found[-1].content.strip():
+        return _drop(row, DropReason.EMPTY_INSTRUCTION, "nothing is asked")
+    size = sum(len(m.content) for m in found)
+    if size > max_chars:
+        return _drop(row, DropReason.TOO_LONG, f"{size} characters, the limit is {max_chars}")
+    reference = _first(row, columns.reference_answer, _REFERENCE)
+    category = _first(row, columns.category, _CATEGORY)
+    return Instruction.new(
+        messages=found,
+        source=str(row.get("source") or source),
+        category=None if category is None else str(category),
+        reference_answer=None if reference is None else str(reference),
+    )
+
+
+def _drop(row: dict[str, Any], reason: DropReason, detail: str) -> DroppedRow:
+    shown = str(row.get("id") or json.dumps(row, ensure_ascii=False, default=str))[:200]
+    return DroppedRow(row_id=shown, stage="pool", reason=reason, detail=detail)
+
+
+def check_columns(first_row: dict[str, Any], columns: ColumnsConfig, path: str) -> None:
+    """Raises DataError when a pool has no column that can hold an instruction."""
+    for wanted in (columns.messages, columns.instruction, columns.reference_answer):
+        if wanted is not None and wanted not in first_row:
+            raise DataError(
+                f"{path}: no column {wanted!r}; it has {sorted(first_row)}; set pool.columns"
+            )
+    known = [columns.messages, columns.instruction, *_MESSAGES, *_INSTRUCTION]
+    if not any(name in first_row for name in known if name):
+        raise DataError(
+            f"{path}: no column holds instructions; it has {sorted(first_row)}; name one with"
+            " pool.columns.messages or pool.columns.instruction"
+        )
+
+
+def _first(row: dict[str, Any], named: str | None, usual: tuple[str, ...]) -> Any:
+    for name in (named,) if named else usual:
+        if row.get(name) is not None:
+            return row[name]
+    return None
+
+
+def _conversation(row: dict[str, Any], columns: ColumnsConfig) -> list[Message] | str:
+    turns = None
+    if columns.instruction is None:
+        turns = _first(row, columns.messages, _MESSAGES)
+    if isinstance(turns, list):
+        return _turns(turns)
+    text = _first(row, columns.instruction, _INSTRUCTION)
+    if isinstance(text, str):
+        return [Message(role="user", content=text)]
+    return "no column"
+
+
+def _turns(turns: list[Any]) -> list[Message] | str:
+    messages: list[Message] = []
+    for turn in turns:
+        if not isinstance(turn, dict):
+            return "a turn is not a mapping of role and content"
+        role = _ROLES.get(str(turn.get("role", turn.get("from"))))
+        content = turn.get("content", turn.get("value"))
+        if role is None or not isinstance(content, str):
+            return f"a turn has role {turn.get('role', turn.get('from'))!r} or no text"
+        if role == "system" and messages:
+            return "a system turn after the first"
+        if messages and messages[-1].role == role:
+            return f"two {role} turns in a row"
+        messages.append(Message(role=role, content=content))  # type: ignore[arg-type]
+    return messages
+
+
+def _guess_format(path: str) -> str:
+    if path.endswith((".jsonl", ".json", ".jsonl.gz", ".ndjson")):
+        return "jsonl"
+    if path.endswith((".parquet", ".pq")):
+        return "parquet"
+    return "dataset"
+
+
+def _expand(path: str) -> list[str]:
+    try:
+        fs, inner = fsspec.core.url_to_fs(path)
+        found = sorted(fs.glob(inner)) if glob.has_magic(inner) else [inner]
+        if not found or not all(fs.isfile(f) for f in found):
+            raise DataError(f"no file at {path}; set pool.path to a file, a glob or a dataset")
+        return [fs.unstrip_protocol(f) for f in found]
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+
+
+def _jsonl_rows(url: str) -> Iterator[dict[str, Any]]:
+    try:
+        with fsspec.open(url, "rt", encoding="utf-8", compression="infer") as file:
+            yield from _jsonl_lines(file, url)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {url}: {error}") from None
+
+
+def _jsonl_lines(file: Any, url: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise DataError(f"{url}, line {number}: not JSON; one object a line is wanted") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{url}, line {number}: a {type(row).__name__}, not an object")
+        yield row
+
+
+def _parquet_rows(url: str) -> Iterator[dict[str, Any]]:
+    try:
+        with fsspec.open(url, "rb") as file:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"cannot read {url} as Parquet: {error}") from None
+
+
+def _dataset_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
+    import datasets  # heavy, and only some pools need it
+
+    fs, inner = fsspec.core.url_to_fs(config.path)
+    try:
+        if fs.isdir(inner):
+            loaded = datasets.load_from_disk(config.path)
+            if isinstance(loaded, datasets.DatasetDict):
+                loaded = loaded[config.dataset_split]
+        else:
+            loaded = datasets.load_dataset(
+                config.path, config.dataset_config, split=config.dataset_split, streaming=True
+            )
+    except KeyError:
+        raise DataError(
+            f"{config.path} has no split {config.dataset_split!r}; set pool.dataset_split"
+        ) from None
+    except Exception as error:  # `datasets` raises a different class for each kind of miss
+        first = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"no file, saved dataset or reachable hub dataset at {config.path} ({first})"
+        ) from None
+    yield from loaded

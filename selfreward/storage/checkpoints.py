@@ -1,0 +1,46 @@
+"""The promoted judge of a run: the `current.json` pointer. Directories only, no tensors."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from selfreward.layout import Layout
+from selfreward.storage import files
+from selfreward.storage.manifest import now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentJudge:
+    """Which checkpoint is the judge of a run.
+
+    Example: `CurrentJudge(iteration=1, checkpoint="runs/a/iter_01/checkpoint",
+    fingerprint="9f3c…", accuracy=0.81, reason="…", promoted_at="2026-11-22T05:00:00Z")`
+    """
+
+    iteration: int
+    checkpoint: str
+    """The folder or model name to load; the seed model's name for iteration 0."""
+    fingerprint: str
+    accuracy: float | None
+    reason: str
+    promoted_at: str = ""
+
+
+def read_current(layout: Layout) -> CurrentJudge | None:
+    """The promoted judge, None before the first evaluation."""
+    try:
+        data = files.read_json(layout.current)
+    except FileNotFoundError:
+        return None
+    return CurrentJudge(**data["current"])
+
+
+def write_current(layout: Layout, judge: CurrentJudge) -> None:
+    """Moves the pointer in one atomic write and keeps the earlier ones as history."""
+    history: list[dict[str, Any]] = []
+    try:
+        previous = files.read_json(layout.current)
+        history = [*previous["history"], previous["current"]]
+    except FileNotFoundError:
+        pass
+    current = asdict(judge) | {"promoted_at": now()}
+    files.write_json(layout.current, {"current": current, "history": history})
