@@ -18,11 +18,8 @@ VENV ?= .venv
 TORCH_INDEX ?=
 ARGS ?=
 
-# Run rather than looked up: version managers leave commands on PATH that only print an error.
-# Expanded when a virtual environment is made, and not before, because starting one costs 0.1 s.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
-	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
-	>/dev/null 2>&1 && echo "$$p" && break; done)
+# Empty: the first of python3.11, python3.12, python3 that runs and is 3.11 or 3.12.
+PYTHON ?=
 
 ifeq ($(filter $(EXTRA),cpu gpu),)
 $(error EXTRA is '$(EXTRA)': it must be cpu or gpu)
@@ -30,9 +27,12 @@ endif
 
 LOCK := requirements/$(EXTRA).lock
 LOG := $(VENV)/setup.log
+# Fixed, and newer than what Python ships with: pip 23 needs twice the processor time for the lock.
+PIP_VERSION := 26.3
+TORCH_VERSION := 2.13.0
 # The CPU build is asked for by its full name: most indexes serve a CUDA build of several GB as
-# plain 2.13.0, and the engine would not load with it.
-TORCH := torch==2.13.0$(if $(filter cpu,$(EXTRA)),+cpu)
+# the plain version.
+TORCH := torch==$(TORCH_VERSION)$(if $(filter cpu,$(EXTRA)),+cpu)
 # Compiling 200 packages to bytecode takes longer than unpacking them; Python does it on first import.
 PIP := $(VENV)/bin/python -m pip install --quiet --no-deps --no-compile --no-input \
 	--disable-pip-version-check --progress-bar off
@@ -50,7 +50,7 @@ help: ## list the targets
 setup: ## make the virtual environment and install the locked packages (EXTRA=cpu or gpu)
 	@owner="$(CURDIR) $(EXTRA)"
 	stamp="$$( (echo "$$owner $(TORCH)"; cat $(LOCK) pyproject.toml) | cksum)"
-	[ "$$(cat "$(VENV)/.stamp" 2>/dev/null || true)" != "$$stamp" ] || exit 0
+	if [ "$$(cat "$(VENV)/.stamp" 2>/dev/null || true)" = "$$stamp" ]; then exit 0; fi
 	fail() { echo "setup: $$1" >&2; exit 2; }
 	step() {  # what is printed, what is to be said when it fails, and the command
 	  local text="$$1" hint="$$2" start=$$SECONDS; shift 2
@@ -66,16 +66,22 @@ setup: ## make the virtual environment and install the locked packages (EXTRA=cp
 	  [ -e "$(VENV)/pyvenv.cfg" ] || fail "$(VENV) exists and is no virtual environment: remove it or set VENV"
 	  "$(VENV)/bin/python" -m pip --version >/dev/null 2>&1 || fail "$(VENV) does not work: remove it or set VENV"
 	elif [ "$$known" != "$$owner" ] || ! "$(VENV)/bin/python" -c '' 2>/dev/null; then
+	  # Run rather than looked up: version managers leave commands on PATH that only print an error.
+	  runs() { "$$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
 	  python="$(PYTHON)"
-	  [ -n "$$python" ] || fail "no Python 3.11 or 3.12 found: install Python 3.11, or set PYTHON to it"
-	  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
-	    || fail "PYTHON is '$$python', which does not run or is not Python 3.11 or 3.12"
+	  if [ -n "$$python" ]; then
+	    runs "$$python" || fail "PYTHON is '$$python', which does not run or is not Python 3.11 or 3.12"
+	  else
+	    for python in python3.11 python3.12 python3 ""; do ! runs "$$python" || break; done
+	    [ -n "$$python" ] || fail "no Python 3.11 or 3.12 found: install Python 3.11, or set PYTHON to where it is"
+	  fi
 	  rm -rf "$(VENV)"
 	  mkdir -p "$(VENV)"
 	  # Until the environment is complete its owner is nobody, so that a run cut short here starts over.
 	  echo unfinished >"$(VENV)/.owner"
 	  step "virtual environment with $$("$$python" -V)" " (on Debian and Ubuntu, python3-venv may be missing)" \
 	    "$$python" -m venv "$(VENV)"
+	  step "pip $(PIP_VERSION)" "" $(PIP) pip==$(PIP_VERSION)
 	  echo "$$owner" >"$(VENV)/.owner"
 	fi
 	rm -f "$(VENV)/.stamp"
@@ -87,8 +93,17 @@ setup: ## make the virtual environment and install the locked packages (EXTRA=cp
 	    [ ! -d "$$info" ] || [ -e "$$info/INSTALLER" ] || rm -rf "$$info"
 	  done
 	done
-	step "1/3 $(TORCH)" ": if no such version was found, set TORCH_INDEX to an index that has it" \
-	  $(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
+	torch="$(TORCH)"
+	index=($(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)"))
+	if [ "$(EXTRA)" = cpu ] && ! $(PIP) --dry-run "$${index[@]}" "$$torch" >>"$(LOG)" 2>&1; then
+	  # The default build brings libraries of its own, so it alone is installed with its needs.
+	  torch="torch==$(TORCH_VERSION)"
+	  echo "setup: the package index has no CPU build of torch; taking the default one (several GB)."
+	  echo "setup: to avoid that, set TORCH_INDEX to PyTorch's index of CPU builds"
+	  step "1/3 $$torch" "" $(filter-out --no-deps,$(PIP)) "$${index[@]}" "$$torch"
+	else
+	  step "1/3 $$torch" ": set TORCH_INDEX to an index that has it" $(PIP) "$${index[@]}" "$$torch"
+	fi
 	step "2/3 $(LOCK)" "" $(PIP) -r "$(LOCK)"
 	step "3/3 selfreward itself" "" $(PIP) --no-build-isolation -e .
 	echo "$$stamp" >"$(VENV)/.stamp"

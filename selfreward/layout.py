@@ -47,6 +47,7 @@ class Layout:
     def stage(self, iteration: int, stage: str) -> str:
         return join(self.iteration(iteration), stage)
 
+    @property
     def categorised(self) -> str:
         """The pool with the model's categories, before selection."""
         return join(self.root, "categorised")
@@ -55,6 +56,7 @@ class Layout:
         """Training rows chosen from judgments, before the labels are balanced."""
         return self.stage(iteration, "selected")
 
+    @property
     def instructions(self) -> str:
         return join(self.root, "instructions")
 

@@ -26,9 +26,7 @@ def ray_session(config: RunConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Deprecation notes of Ray to its own developers say nothing to a user of this project.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    _quiet()
     address = config.ray.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
@@ -43,12 +41,17 @@ def ray_session(config: RunConfig) -> Iterator[None]:
             )
     except ConnectionError as error:
         raise ResourceError(f"no Ray cluster at {address}: {error}") from None
-    for name in ("ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _quiet() -> None:
+    """Keeps what Ray tells its own developers away from a user's terminal."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name in ("ray.data", "ray.train", "ray.tune", "ray._private"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def bundles_needed(config: RunConfig) -> list[Bundle]:

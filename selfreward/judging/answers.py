@@ -20,7 +20,7 @@ RELATIVE_TOLERANCE = Fraction(1, 100_000)
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(
-    rf"(?<![\w.])(?P<sign>[-+]?)[$€£¥]?\s?(?P<minus>-?)"
+    rf"(?<![\w.])(?P<sign>[-+]?)(?:[$€£¥]\s?)?(?P<minus>-?)"
     rf"(?:(?P<whole>\d+)\s+(?=\d+/\d))?"
     rf"(?P<number>{_DIGITS})(?:[eE](?P<exponent>[-+]?\d{{1,3}})(?!\w))?"
     rf"(?:\s?/\s?(?P<divisor>\d+(?:\.\d+)?))?\s?(?P<percent>%?)"
@@ -30,8 +30,9 @@ _NUMBER_WITH_UNIT = re.compile(rf"(?:{_NUMBER.pattern})(?:\s+[^\W\d_]+)?\s*[.!]?
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _HASHES = re.compile(r"####\s*([^\n]+)")
+# Looks ahead only, so that a second statement on the same line is found too.
 _ANSWER_IS = re.compile(
-    r"\banswer\b\**\s*(?:is|are|:|=|would be|equals)\s*:?\s*([^\n]*)", re.IGNORECASE
+    r"\banswer\b\**\s*(?:is|are|:|=|would be|equals)\s*:?\s*(?=([^\n]*))", re.IGNORECASE
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _ARTICLES = {"a", "an", "the"}

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import ray.data
 
+from selfreward import errors
 from selfreward.config import RayConfig
 from selfreward.engines.protocol import Completion, Generate, GenerationRequest, Ledger
 from selfreward.errors import SelfRewardError
@@ -29,8 +30,11 @@ OutT = TypeVar("OutT")
 class StageLogic(Protocol[InT, OutT]):
     """What a stage is: how to read its rows, and what to make of some of them."""
 
-    name: str
-    out_type: type[OutT]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def out_type(self) -> type[OutT]: ...
 
     def read(self, inputs: Sequence[str]) -> list[InT]:
         """Reads the rows of one shard from its input files; each row has an `id`."""
@@ -73,9 +77,16 @@ class ShardTask:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         job = ShardJob(folder=row["folder"], index=row["index"], inputs=tuple(row["inputs"]))
-        summary = asyncio.run(self._run(job))
+        try:
+            summary = asyncio.run(self._run(job))
+        except Exception as error:
+            own = own_error_in(error)
+            if own is None:
+                raise
+            # As a value: on its way through Ray Data an exception loses what caused it.
+            return _row(job, "", type(own).__name__, str(own))
         # Drops and ledger vary from shard to shard: a column of text keeps one schema.
-        return {"folder": job.folder, "summary": json.dumps(asdict(summary))}
+        return _row(job, json.dumps(asdict(summary)), "", "")
 
     async def _run(self, job: ShardJob) -> ShardSummary:
         writer = ShardWriter(job.folder, job.index, self._logic.out_type)
@@ -123,13 +134,18 @@ def run_shards(
     context.print_on_execution_start = False
     rows = [{"folder": j.folder, "index": j.index, "inputs": list(j.inputs)} for j in jobs]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        task, num_cpus=ray_config.stage_task_cpus, concurrency=min(shards_in_flight, len(rows))
+        task,
+        num_cpus=ray_config.stage_task_cpus,
+        compute=ray.data.TaskPoolStrategy(size=min(shards_in_flight, len(rows))),
     )
-    try:
-        for row in dataset.iter_rows():
-            yield row["folder"], ShardSummary(**json.loads(row["summary"]))
-    except Exception as error:
-        raise own_error_in(error) or error from None
+    for row in dataset.iter_rows():
+        if row["error"]:
+            raise getattr(errors, row["error"])(row["detail"])
+        yield row["folder"], ShardSummary(**json.loads(row["summary"]))
+
+
+def _row(job: ShardJob, summary: str, error: str, detail: str) -> dict[str, Any]:
+    return {"folder": job.folder, "summary": summary, "error": error, "detail": detail}
 
 
 def own_error_in(error: BaseException) -> SelfRewardError | None:
@@ -141,11 +157,10 @@ def own_error_in(error: BaseException) -> SelfRewardError | None:
         if found is None or id(found) in seen:
             continue
         seen.add(id(found))
+        # Ray re-raises a task's error as a class made on the fly, with the original as `cause`.
+        if isinstance(found, SelfRewardError) and type(found).__module__ == errors.__name__:
+            return found
         if isinstance(found, BaseExceptionGroup):
             queue.extend(found.exceptions)
-        # Ray re-raises a task's error as a class made on the fly, with the original as `cause`.
-        cause = getattr(found, "cause", None)
-        if type(found).__module__ == "selfreward.errors":
-            return found  # type: ignore[return-value]
-        queue += [cause, found.__cause__, found.__context__]
+        queue += [getattr(found, "cause", None), found.__cause__, found.__context__]
     return None

@@ -1,0 +1,12 @@
+"""Self-Taught Evaluators as a Ray job.
+
+ray job submit --working-dir . -- python -m ray_jobs.self_taught ray_jobs/configs/quickstart.yaml
+"""
+
+import sys
+
+from selfreward.cli import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "run")
+    main()

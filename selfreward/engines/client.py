@@ -1,0 +1,154 @@
+"""How a stage talks to the pool: spreads requests, retries what a retry can mend, in order."""
+
+import asyncio
+import os
+from typing import Any
+
+import ray
+import tenacity
+from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError
+
+from selfreward.engines.protocol import Completion, GenerationRequest
+from selfreward.engines.replica import BOARD_TIMEOUT_S
+from selfreward.errors import (
+    EngineError,
+    EngineTimeoutError,
+    StaleWeightsError,
+    TransientEngineError,
+)
+from selfreward.records import ModelRef
+
+TRANSIENT = (
+    ActorUnavailableError,
+    ObjectLostError,
+    StaleWeightsError,
+    TransientEngineError,
+)
+FIRST_WAIT_S = 0.2
+LONGEST_WAIT_S = 5.0
+
+
+class EngineClient:
+    """Sends requests to the replicas of a pool; picklable, one copy per stage task.
+
+    Every request is a call of its own: whatever fails, only requests without a completion are
+    sent again, and the least busy replica gets the next one. The weights a client expects are
+    those the pool held when the client was made.
+    """
+
+    def __init__(
+        self,
+        *,
+        replicas: dict[str, Any],
+        board: Any,
+        model: ModelRef,
+        request_timeout_s: float,
+        recovery_timeout_s: float,
+    ) -> None:
+        self.model = model
+        self._replicas = replicas
+        self._board = board
+        self._request_timeout_s = request_timeout_s
+        self._recovery_timeout_s = recovery_timeout_s
+        self._reset()
+
+    def _reset(self) -> None:
+        self._in_flight = dict.fromkeys(self._replicas, 0)
+        self._deaths: dict[str, str] = {}
+        # Clients of several tasks must not all begin with the first replica.
+        self._turn = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in _OWN_TO_A_PROCESS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    async def __call__(self, requests: list[GenerationRequest]) -> list[Completion]:
+        return await self.generate(requests)
+
+    async def generate(self, requests: list[GenerationRequest]) -> list[Completion]:
+        """Returns one completion per request, in the order of the requests.
+
+        Raises:
+            EngineTimeoutError: a request took longer than `request_timeout_s`.
+            EngineError: no replica answered within `recovery_timeout_s`, or all died for good.
+        """
+        tasks = [asyncio.ensure_future(self._complete(request)) for request in requests]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _complete(self, request: GenerationRequest) -> Completion:
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(TRANSIENT),
+            wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+            # Time spent waiting, not working: a long generation must not use up its own rescue.
+            stop=lambda state: state.idle_for >= self._recovery_timeout_s,
+        )
+        try:
+            completion: Completion = await retrying(self._send, request)
+        except tenacity.RetryError as error:
+            cause = error.last_attempt.exception()
+            raise EngineError(
+                f"request {request.id}: no replica of {', '.join(self._replicas)} answered within"
+                f" engine.recovery_timeout_s={self._recovery_timeout_s:.0f}: {last_line(cause)}"
+            ) from cause
+        return completion
+
+    async def _send(self, request: GenerationRequest) -> Completion:
+        name = await self._pick()
+        self._in_flight[name] += 1
+        reference = self._replicas[name].generate.remote(request, self.model.fingerprint)
+        try:
+            completion: Completion = await asyncio.wait_for(
+                _result(reference), self._request_timeout_s
+            )
+            return completion
+        except TimeoutError:
+            ray.cancel(reference)
+            raise EngineTimeoutError(
+                f"replica {name} did not answer request {request.id} within"
+                f" engine.request_timeout_s={self._request_timeout_s:.0f}"
+            ) from None
+        except RayActorError as error:
+            if isinstance(error, ActorUnavailableError):
+                raise
+            self._deaths[name] = last_line(error)
+            raise TransientEngineError(f"replica {name} died: {last_line(error)}") from error
+        finally:
+            self._in_flight[name] -= 1
+
+    async def _pick(self) -> str:
+        """The least busy replica that is not dead for good; ties go round."""
+        alive = [n for n in self._replicas if n not in self._deaths]
+        if not alive:
+            raise EngineError(await self._obituary())
+        self._turn += 1
+        order = alive[self._turn % len(alive) :] + alive[: self._turn % len(alive)]
+        return min(order, key=self._in_flight.__getitem__)
+
+    async def _obituary(self) -> str:
+        lines = []
+        for name, reported in self._deaths.items():
+            said = await asyncio.wait_for(
+                _result(self._board.last_failure.remote(name)), BOARD_TIMEOUT_S
+            )
+            lines.append(f"replica {name} died for good: {said or reported}")
+        return "; ".join(lines)
+
+
+_OWN_TO_A_PROCESS = ("_in_flight", "_deaths", "_turn")
+
+
+async def _result(reference: Any) -> Any:
+    return await reference
+
+
+def last_line(error: object) -> str:
+    """The last line of an error or traceback that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

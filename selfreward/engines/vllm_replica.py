@@ -1,0 +1,281 @@
+"""The only file that imports vLLM: a replica that drives its engine in this very process."""
+
+import asyncio
+import copy
+import time
+from typing import Any
+
+from selfreward.config import EngineConfig
+from selfreward.engines.engine_loop import EngineLoop, RequestRefusedError
+from selfreward.engines.models import folder_on_this_node
+from selfreward.engines.protocol import Completion, Draw, GenerationRequest, ReplicaHealth, Sampling
+from selfreward.engines.replica import BoardClient, ReplicaSpec, WeightsGate
+from selfreward.errors import EngineError
+from selfreward.records import Conversation, ModelRef
+
+GIB = 1 << 30
+CPU_KV_CACHE_GIB = 2.0
+CPU_BATCHED_TOKENS = 4096
+
+
+def engine_arguments(
+    folder: str, engine: EngineConfig, device: str, trust_remote_code: bool = False
+) -> dict[str, Any]:
+    """Returns the keyword arguments of vLLM's EngineArgs; `engine.engine_kwargs` has the last word.
+
+    On CPU the KV cache has a fixed size: without one vLLM demands a share of all the memory of
+    the machine, which the trainer needs too.
+    """
+    on_cpu = device == "cpu"
+    arguments: dict[str, Any] = {
+        "model": folder,
+        "dtype": engine.dtype,
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "enforce_eager": on_cpu if engine.enforce_eager is None else engine.enforce_eager,
+        "gpu_memory_utilization": engine.gpu_memory_utilization,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "trust_remote_code": trust_remote_code,
+    }
+    kv_cache_gib = engine.kv_cache_gib or (CPU_KV_CACHE_GIB if on_cpu else None)
+    if kv_cache_gib is not None:
+        arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * GIB)
+    if on_cpu:
+        # A seeded request whose prompt is cut into chunks makes vLLM rewind its random generator,
+        # which CPU generators cannot do ("CPU Generator does not use offset").
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(engine.max_model_len, CPU_BATCHED_TOKENS)
+    if engine.tensor_parallel_size > 1:
+        # Inside an actor vLLM would otherwise ask Ray for workers of its own.
+        arguments["distributed_executor_backend"] = "mp"
+    return arguments | engine.engine_kwargs
+
+
+class ChatPrompts:
+    """Turns conversations into token ids with a tokenizer no other thread uses."""
+
+    def __init__(self, tokenizer: Any, folder: str) -> None:
+        self._tokenizer = copy.deepcopy(tokenizer)
+        if not getattr(self._tokenizer, "chat_template", None):
+            raise EngineError(
+                f"the tokenizer of {folder!r} has no chat template: use the instruction-tuned"
+                " version of the model, or put a chat_template.jinja into the folder"
+            )
+
+    def token_ids(self, messages: Conversation) -> list[int]:
+        """Token ids of a conversation up to where the assistant's next turn begins."""
+        text = self._tokenizer.apply_chat_template(
+            [{"role": m.role, "content": m.content} for m in messages],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        # The template writes the special tokens itself; a second BOS would shift everything.
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def single_token_ids(self, texts: tuple[str, ...]) -> dict[str, int]:
+        """Text → its one token id.
+
+        Raises:
+            ValueError: a text is more than one token.
+        """
+        ids = {t: self._tokenizer.encode(t, add_special_tokens=False) for t in texts}
+        for text, token_ids in ids.items():
+            if len(token_ids) != 1:
+                raise ValueError(f"logps_of {text!r} is {len(token_ids)} tokens, not one")
+        return {text: token_ids[0] for text, token_ids in ids.items()}
+
+
+def sampling_params(sampling: Sampling, room: int, logps_ids: dict[str, int]) -> Any:
+    """Returns vLLM's SamplingParams; `room` is the number of tokens the context has left.
+
+    vLLM samples child i of n with seed + i, which is what `Sampling.seed` promises. Greedy draws
+    get no seed: a generator per request costs time and decides nothing.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    structured = None
+    if sampling.choices:
+        structured = StructuredOutputsParams(choice=list(sampling.choices))
+    elif sampling.regex is not None:
+        structured = StructuredOutputsParams(regex=sampling.regex)
+    elif sampling.json_schema is not None:
+        structured = StructuredOutputsParams(json=sampling.json_schema)
+    return SamplingParams(
+        n=sampling.n,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        seed=sampling.seed if sampling.temperature > 0 else None,
+        max_tokens=min(sampling.max_tokens, room),
+        stop=list(sampling.stop),
+        structured_outputs=structured,
+        logprob_token_ids=list(logps_ids.values()) or None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _draw(output: Any, logps_ids: dict[str, int]) -> Draw:
+    return Draw(
+        text=output.text,
+        finish_reason="length" if output.finish_reason == "length" else "stop",
+        num_tokens=len(output.token_ids),
+        logps=_logps(output, logps_ids) if logps_ids else None,
+    )
+
+
+def _logps(output: Any, logps_ids: dict[str, int]) -> dict[str, float] | None:
+    """Log-probabilities at the last position where one of the wanted tokens was produced.
+
+    They are those the token was drawn from before temperature, and after the mask of a guided
+    decoding: over the choices alone they add up to 1.
+    """
+    wanted = set(logps_ids.values())
+    for token_id, at in zip(
+        reversed(output.token_ids), reversed(output.logprobs or []), strict=False
+    ):
+        if token_id in wanted:
+            return {text: at[i].logprob for text, i in logps_ids.items() if i in at}
+    return None
+
+
+class VLLMReplica:
+    """One vLLM engine behind async methods; requests of all callers share its batches.
+
+    Made a Ray actor by the pool. Weights are those the board wants at the moment of the start.
+
+    Raises:
+        EngineError, ModelNotFoundError: the engine cannot be started.
+    """
+
+    def __init__(self, spec: ReplicaSpec, board: str) -> None:
+        self._spec = spec
+        self._board = BoardClient(board)
+        self._loop = EngineLoop(self._build, self._last_words, spec.engine.start_timeout_s)
+        self._gate = WeightsGate(spec.name, self._model)
+
+    def _build(self) -> Any:
+        wanted = self._board.begin_start()
+        folder = folder_on_this_node(wanted.model, wanted.folder)
+        engine = start_engine(
+            engine_arguments(
+                folder, self._spec.engine, self._spec.device, self._spec.trust_remote_code
+            )
+        )
+        self._model = wanted.model
+        self._prompts = ChatPrompts(engine.get_tokenizer(), folder)
+        return engine
+
+    def _last_words(self, text: str) -> None:
+        self._board.note_failure(self._spec.name, text)
+
+    async def generate(self, request: GenerationRequest, expected_fingerprint: str) -> Completion:
+        """Answers one request; what no retry mends comes back as `Completion.error`.
+
+        Raises:
+            StaleWeightsError: this replica holds other weights.
+            TransientEngineError: the engine broke down.
+        """
+        async with self._gate.request(expected_fingerprint) as model:
+            return await self._complete(request, model)
+
+    async def _complete(self, request: GenerationRequest, model: ModelRef) -> Completion:
+        context = self._spec.engine.max_model_len
+        num_prompt_tokens = 0
+        try:
+            prompt = self._prompts.token_ids(request.messages)
+            num_prompt_tokens = len(prompt)
+            if num_prompt_tokens + 1 > context:
+                return Completion(
+                    request_id=request.id,
+                    model=model,
+                    num_prompt_tokens=num_prompt_tokens,
+                    error="prompt_too_long",
+                    detail=f"prompt has {num_prompt_tokens} tokens, the context {context}",
+                )
+            logps_ids = self._prompts.single_token_ids(request.sampling.logps_of)
+            params = sampling_params(request.sampling, context - num_prompt_tokens, logps_ids)
+            output = await self._loop.generate({"prompt_token_ids": prompt}, params)
+        except (RequestRefusedError, ValueError, TypeError) as error:
+            return Completion(
+                request_id=request.id,
+                model=model,
+                num_prompt_tokens=num_prompt_tokens,
+                error="bad_request",
+                detail=str(error),
+            )
+        return Completion(
+            request_id=request.id,
+            model=model,
+            draws=tuple(_draw(o, logps_ids) for o in output.outputs),
+            num_prompt_tokens=num_prompt_tokens,
+        )
+
+    async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float:
+        """Loads other weights of the same shapes into the running engine; returns the seconds.
+
+        Raises:
+            EngineTimeoutError: requests in flight did not finish in time.
+            TransientEngineError: the weights could not be loaded; the replica starts anew.
+        """
+        start = time.monotonic()
+        local = await asyncio.to_thread(folder_on_this_node, model, folder)
+        async with self._gate.change(timeout_s):
+            if self._gate.model.fingerprint != model.fingerprint:
+                await self._loop.change(lambda engine: reload_weights(engine, local))
+            self._gate.model = model
+        return time.monotonic() - start
+
+    async def health(self) -> ReplicaHealth:
+        return self._gate.health(num_starts=1)
+
+
+def start_engine(arguments: dict[str, Any]) -> Any:
+    """Starts vLLM's LLMEngine; the result is stepped by the thread that calls this."""
+    from vllm import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+def reload_weights(engine: Any, folder: str) -> None:
+    """Loads the weights of `folder` in place and forgets what the old ones computed."""
+    engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+    if not engine.reset_prefix_cache():
+        raise EngineError(f"the prefix cache could not be reset after loading {folder!r}")
+
+
+def run_raw(
+    arguments: dict[str, Any], requests: list[GenerationRequest], warmup: int
+) -> dict[str, float]:
+    """Runs requests through `vllm.LLM` in one call; tokens per second without our pool.
+
+    `LLM` gets the same arguments, prompts and sampling as a replica does. The first `warmup`
+    requests are run once before the clock starts.
+    """
+    from vllm import LLM
+
+    llm = LLM(**arguments)
+    prompts = ChatPrompts(llm.get_tokenizer(), arguments["model"])
+    ids = [prompts.token_ids(r.messages) for r in requests]
+    params = [
+        sampling_params(
+            r.sampling,
+            arguments["max_model_len"] - len(i),
+            prompts.single_token_ids(r.sampling.logps_of),
+        )
+        for r, i in zip(requests, ids, strict=True)
+    ]
+    inputs = [{"prompt_token_ids": i} for i in ids]
+    llm.generate(inputs[:warmup], params[:warmup], use_tqdm=False)
+    llm.reset_prefix_cache()
+    start = time.perf_counter()
+    outputs = llm.generate(inputs, params, use_tqdm=False)
+    seconds = time.perf_counter() - start
+    tokens = sum(len(o.token_ids) for output in outputs for o in output.outputs)
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_s": tokens / seconds}

@@ -1,0 +1,215 @@
+"""One iteration M_t -> M_t+1: judge, select, balance, train."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from selfreward.config_loading import identity
+from selfreward.engines.models import model_fingerprint, resolve_model
+from selfreward.errors import DataError
+from selfreward.judging.balance import balance_ranks
+from selfreward.layout import join
+from selfreward.loops.pairs import Source, on_cluster
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.records import ModelRef, Preference, TrainingExample
+from selfreward.stages.judge import Judge
+from selfreward.stages.select import Balance, Select, ValidationExamples, label_ranks
+from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.shards import ShardSummary, sealed_shards
+from selfreward.training.trainer import TrainingJob, train
+
+
+def judge_pairs(run: Run, iteration: int, judge: PlacedModel, pairs: Source) -> Source:
+    """N judgments of every training pair in both orders by the current judge."""
+    config = run.config
+    logic = Judge(
+        rubric_id=config.judge.rubric,
+        sampling=config.judge.sampling,
+        guided=config.judge.guided,
+        num_draws=config.judge.num_draws,
+        # Another seed each iteration: the same pair is read anew.
+        seed=config.loop.seed + iteration,
+        objective=config.training.objective,
+        adaptive=config.judge.adaptive,
+        draws_per_round=config.judge.draws_per_round,
+        max_draws_per_round=config.judge.max_draws_per_round,
+    )
+    recipe = {
+        "judge": identity(config.judge),
+        "objective": config.training.objective,
+        "model": judge.ref.fingerprint,
+        "engine": identity(config.engine),
+        "input": pairs.fingerprint,
+        "seed": config.loop.seed,
+    }
+    folder = run.layout.judgments(iteration)
+    output = Output(
+        folder=folder,
+        inputs=shards_of(pairs.folder),
+        recipe=recipe,
+        num_rows=pairs.num_records,
+    )
+    (done,) = run_step(
+        run, f"judge with M{judge.ref.iteration}", logic, [output], lambda: run.pools.judge(judge)
+    )
+    return Source.of(folder, done)
+
+
+def select_rows(run: Run, iteration: int, pairs: Source, judgments: Source) -> Source:
+    """Training rows from judgments, with as many A as B verdicts.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    config = run.config
+    sft = config.training.objective == "sft"
+    out_type: type[Any] = TrainingExample if sft else Preference
+    select = Select(
+        rubric_id=config.judge.rubric,
+        objective=config.training.objective,
+        drop_all_right=config.select.drop_all_right,
+        preferences_per_example=config.select.preferences_per_example,
+        seed=config.loop.seed + iteration,
+        out_type=out_type,
+    )
+    section = identity(config.select)
+    selected = run.layout.selected(iteration)
+    (chosen,) = run_step(
+        run,
+        "select",
+        select,
+        [
+            Output(
+                folder=selected,
+                inputs=shards_of(pairs.folder, judgments.folder),
+                recipe={
+                    "select": section,
+                    "objective": config.training.objective,
+                    "rubric": config.judge.rubric,
+                    "input": judgments.fingerprint,
+                    "seed": config.loop.seed,
+                },
+                num_rows=pairs.num_records,
+            )
+        ],
+    )
+    folder = run.layout.examples(iteration) if sft else run.layout.preferences(iteration)
+    recipe = {"input": chosen.fingerprint, "balance": config.select.balance}
+    if not config.select.balance:
+        # Every row is kept: the selected rows are the training rows.
+        return Source.of(selected, chosen)
+    cutoffs: dict[str, int] = {}
+    if not open_stage(folder, "balance", recipe).is_complete:
+        cutoffs = _label_cutoffs(run, selected, out_type)
+    (balanced,) = run_step(
+        run,
+        "balance",
+        Balance(cutoffs=cutoffs, out_type=out_type),
+        [
+            Output(
+                folder=folder,
+                inputs=shards_of(selected),
+                recipe=recipe,
+                num_rows=chosen.num_records,
+            )
+        ],
+    )
+    if balanced.num_records == 0:
+        raise DataError(
+            f"iteration {iteration}: nothing to train on; {chosen.num_records} rows were selected"
+            f" ({chosen.drops or 'no drops'}) and none is left with as many A as B verdicts; raise"
+            " judge.num_draws or judge.sampling.temperature, or set select.balance=false"
+        )
+    run.display.line(
+        f"iteration {iteration}: {balanced.num_records} balanced training rows of"
+        f" {chosen.num_records} selected from {pairs.num_records} pairs"
+    )
+    return Source.of(folder, balanced)
+
+
+def _label_cutoffs(run: Run, selected: str, out_type: type[Any]) -> dict[str, int]:
+    ranks: dict[str, list[np.ndarray]] = {"first": [], "second": []}
+    for url in sealed_shards(selected):
+        for gold, values in on_cluster(run, label_ranks, url, out_type).items():
+            ranks[gold].append(values)
+    empty = np.array([], dtype=np.int64)
+    first, second = (np.concatenate([empty, *ranks[gold]]) for gold in ("first", "second"))
+    return {str(gold): cutoff for gold, cutoff in balance_ranks(first, second).items()}
+
+
+def validation_rows(run: Run, iteration: int, judge: PlacedModel, validation: Source) -> list[str]:
+    """Shards of right verdicts on the validation pairs, for evaluation while training."""
+    if validation.num_records == 0:
+        return []
+    readings = join(run.layout.evaluation(judge.ref.iteration), "validation")
+    folder = run.layout.stage(iteration, "validation_examples")
+    recipe = {
+        "rubric": run.config.judge.rubric,
+        "model": judge.ref.fingerprint,
+        "input": validation.fingerprint,
+    }
+    output = Output(
+        folder=folder,
+        inputs=shards_of(validation.folder, readings),
+        recipe=recipe,
+        num_rows=validation.num_records,
+    )
+    run_step(
+        run, "validation rows", ValidationExamples(rubric_id=run.config.judge.rubric), [output]
+    )
+    return sealed_shards(folder)
+
+
+def train_judge(
+    run: Run, iteration: int, start: PlacedModel, rows: Source, validation: list[str]
+) -> PlacedModel:
+    """Trains M_t from `start` on the selected rows; a finished training is not repeated."""
+    config, layout = run.config, run.layout
+    folder = layout.training(iteration)
+    recipe = {
+        "training": identity(config.training),
+        "start": start.ref.fingerprint,
+        "input": rows.fingerprint,
+        "seed": config.loop.seed,
+    }
+    manifest = open_stage(folder, "train", recipe)
+    if not manifest.is_complete:
+        run.pools.release_for_training()
+        title = f"train M{iteration} ({config.training.objective}, {rows.num_records} rows)"
+        job = TrainingJob(
+            name=f"iteration-{iteration:02d}",
+            model=start.location,
+            data=tuple(sealed_shards(rows.folder)),
+            record="TrainingExample" if config.training.objective == "sft" else "Preference",
+            validation=tuple(validation),
+            config=config.training,
+            output=layout.checkpoint(iteration),
+            storage_path=join(folder, "ray_train"),
+            seed=config.loop.seed + iteration,
+            reference_cache=join(folder, "reference"),
+            model_fingerprint=start.ref.fingerprint,
+        )
+        with run.display.waiting(title):
+            result = train(job)
+        summary = ShardSummary(
+            index=0,
+            num_inputs=rows.num_records,
+            num_records=result.num_examples,
+            drops=dict(result.dropped),
+            ledger={"train_tokens": result.num_tokens},
+        )
+        extra = asdict(result)
+        complete(folder, manifest, [summary], result.seconds, extra)
+        run.display.line(
+            f"M{iteration}: {result.steps} steps, {result.tokens_per_s:.0f} tok/s,"
+            + ", ".join(f" {k} {v:.3f}" for k, v in result.metrics.items() if k.startswith("eval/"))
+        )
+    checkpoint = resolve_model(layout.checkpoint(iteration))
+    ref = ModelRef(
+        name=layout.checkpoint(iteration),
+        iteration=iteration,
+        fingerprint=model_fingerprint(checkpoint),
+    )
+    return PlacedModel(ref=ref, location=layout.checkpoint(iteration))

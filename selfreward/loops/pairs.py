@@ -1,0 +1,223 @@
+"""Steps that build data: instructions from the pool, and response pairs from instructions."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+
+from selfreward.config_loading import identity
+from selfreward.errors import EngineTimeoutError
+from selfreward.layout import join
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.stages.categorise import (
+    Categorise,
+    KeepCategories,
+    category_cutoffs,
+    category_ranks,
+)
+from selfreward.stages.corrupt import Corrupt
+from selfreward.stages.labelled import build_labelled
+from selfreward.stages.pool import SplitSizes, build_pool
+from selfreward.stages.respond import Respond
+from selfreward.stages.runner import own_error_in
+from selfreward.storage.manifest import Manifest, complete, open_stage
+from selfreward.storage.shards import ShardSummary, sealed_shards
+
+SPLITS = ("train", "validation", "heldout")
+# Reading, deduplicating and writing a pool; a day is more than any file of instructions takes.
+TASK_TIMEOUT_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A stage folder to read from, with what a later recipe needs of it."""
+
+    folder: str
+    fingerprint: str
+    num_records: int
+
+    @classmethod
+    def of(cls, folder: str, manifest: Manifest) -> "Source":
+        return cls(
+            folder=folder, fingerprint=manifest.fingerprint, num_records=manifest.num_records
+        )
+
+
+def on_cluster(run: Run, function: Any, *args: Any) -> Any:
+    """Runs a plain function as one Ray task, so that its memory is not the driver's.
+
+    Raises:
+        SelfRewardError: as the function raised it.
+        EngineTimeoutError: it took longer than a day.
+    """
+    task = ray.remote(num_cpus=run.config.ray.stage_task_cpus)(function).remote(*args)
+    try:
+        return ray.get(task, timeout=TASK_TIMEOUT_S)
+    except ray.exceptions.GetTimeoutError:
+        raise EngineTimeoutError(f"{function.__name__} took longer than a day") from None
+    except ray.exceptions.RayTaskError as error:
+        raise own_error_in(error) or error from None
+
+
+def build_instructions(run: Run, generator: PlacedModel) -> dict[str, Source]:
+    """Pool, then selection of instructions: the sources of each split."""
+    pools = _build_pool(run)
+    if not run.config.select_instructions.enabled:
+        return pools
+    return pools | {"train": _select(run, pools["train"], generator)}
+
+
+def _build_pool(run: Run) -> dict[str, Source]:
+    config, layout = run.config, run.layout
+    folders = {
+        "train": layout.pool,
+        "validation": layout.split("validation", "pool"),
+        "heldout": layout.split("heldout", "pool"),
+    }
+    sizes = SplitSizes(
+        validation=config.evaluation.validation_pairs, heldout=config.evaluation.heldout_pairs
+    )
+    recipe = {"pool": identity(config.pool), "split": asdict(sizes), "seed": config.loop.seed}
+    manifests = {s: open_stage(f, "pool", recipe | {"of": s}) for s, f in folders.items()}
+    if not all(m.is_complete for m in manifests.values()):
+        with run.display.waiting("reading the pool"):
+            made = on_cluster(run, build_pool, config.pool, sizes, config.loop.seed, folders)
+        manifests = {s: complete(folders[s], m, made[s], 0.0) for s, m in manifests.items()}
+        counts = ", ".join(f"{m.num_records} {s}" for s, m in manifests.items())
+        run.display.line(f"pool: {counts}; dropped {manifests['train'].drops or 'none'}")
+    return {split: Source.of(folders[split], manifests[split]) for split in SPLITS}
+
+
+def _select(run: Run, pool: Source, generator: PlacedModel) -> Source:
+    config = run.config.select_instructions
+    section = identity(config)
+    categorised = run.layout.categorised
+    recipe: dict[str, Any] = {
+        "sampling": section["sampling"],
+        "input": pool.fingerprint,
+        "model": generator.ref.fingerprint,
+        "seed": run.config.loop.seed,
+    }
+    (done,) = run_step(
+        run,
+        "categorise",
+        Categorise(config=config, seed=run.config.loop.seed),
+        [_output(categorised, pool.folder, recipe, pool.num_records)],
+        lambda: run.pools.generator(generator),
+    )
+    folder = run.layout.instructions
+    recipe = {"select_instructions": section, "input": done.fingerprint}
+    if not open_stage(folder, "select_instructions", recipe).is_complete:
+        ranks: dict[str, list[int]] = {}
+        for url in sealed_shards(categorised):
+            for category, values in on_cluster(run, category_ranks, url, config).items():
+                ranks.setdefault(category, []).extend(values)
+        keep = KeepCategories(config=config, cutoffs=category_cutoffs(ranks, config))
+    else:
+        keep = KeepCategories(config=config, cutoffs={})
+    (kept,) = run_step(
+        run, "select", keep, [_output(folder, categorised, recipe, done.num_records)]
+    )
+    return Source.of(folder, kept)
+
+
+def _output(folder: str, source: str, recipe: dict[str, Any], num_rows: int) -> Output:
+    return Output(folder=folder, inputs=shards_of(source), recipe=recipe, num_rows=num_rows)
+
+
+def build_pairs(
+    run: Run, sources: dict[str, Source], generator: PlacedModel, iteration: int
+) -> dict[str, Source]:
+    """Responds to and corrupts the instructions of every split: the pairs of each.
+
+    The splits that are never trained on are built once; the training split's slice is the whole
+    source, or every `iterations`-th shard where each iteration has pairs of its own.
+    """
+    config, layout = run.config, run.layout
+    folders = {
+        split: (
+            (layout.responses(iteration), layout.pairs(iteration))
+            if split == "train"
+            else (layout.split(split, "responses"), layout.split(split, "pairs"))
+        )
+        for split in SPLITS
+    }
+    engine = config.generator.engine if config.generator is not None else config.engine
+    common = {
+        "model": generator.ref.fingerprint,
+        "engine": identity(engine),
+        "seed": config.loop.seed,
+    }
+    inputs = {split: shards_of(sources[split].folder) for split in SPLITS}
+    slices: dict[str, Any] = {}
+    num_rows = {split: sources[split].num_records for split in SPLITS}
+    if config.loop.new_pairs_each_iteration:
+        inputs["train"] = inputs["train"][iteration - 1 :: config.loop.iterations]
+        slices["train"] = {"slice": [iteration, config.loop.iterations]}
+        num_rows["train"] = min(num_rows["train"], len(inputs["train"]) * config.pool.shard_size)
+    responded = run_step(
+        run,
+        "respond",
+        Respond(config=config.respond, seed=config.loop.seed),
+        [
+            Output(
+                folder=folders[split][0],
+                inputs=inputs[split],
+                recipe=common
+                | {"respond": identity(config.respond), "input": sources[split].fingerprint}
+                | slices.get(split, {}),
+                num_rows=num_rows[split],
+            )
+            for split in SPLITS
+        ],
+        lambda: run.pools.generator(generator),
+    )
+    corrupted = run_step(
+        run,
+        "corrupt",
+        Corrupt(
+            config=config.corrupt,
+            respond_sampling=config.respond.sampling,
+            seed=config.loop.seed,
+        ),
+        [
+            Output(
+                folder=folders[split][1],
+                inputs=shards_of(folders[split][0]),
+                recipe=common | {"corrupt": identity(config.corrupt), "input": done.fingerprint},
+                num_rows=done.num_records,
+            )
+            for split, done in zip(SPLITS, responded, strict=True)
+        ],
+        lambda: run.pools.generator(generator),
+    )
+    return {
+        split: Source.of(folders[split][1], done)
+        for split, done in zip(SPLITS, corrupted, strict=True)
+    }
+
+
+def build_labelled_pairs(run: Run) -> dict[str, Source]:
+    """The user's labelled files as pairs, by file name without its ending."""
+    sources: dict[str, Source] = {}
+    config = run.config
+    for path in config.evaluation.labelled_pairs:
+        name = path.rstrip("/").rpartition("/")[2].partition(".")[0]
+        folder = join(run.layout.root, "labelled", name)
+        recipe = {"path": name, "max": config.evaluation.max_labelled_pairs}
+        manifest = open_stage(folder, "labelled", recipe)
+        if not manifest.is_complete:
+            summaries: Sequence[ShardSummary] = on_cluster(
+                run,
+                build_labelled,
+                path,
+                folder,
+                config.pool.shard_size,
+                config.evaluation.max_labelled_pairs,
+                config.pool.max_instruction_chars,
+            )
+            manifest = complete(folder, manifest, summaries, 0.0)
+        sources[name] = Source.of(folder, manifest)
+    return sources

@@ -1,0 +1,98 @@
+"""The engine pools of a run: started when first needed, kept warm, swapped in place.
+
+Nothing is started for a run whose stages are all complete.
+"""
+
+from dataclasses import dataclass
+
+from selfreward.config import RunConfig
+from selfreward.engines.client import EngineClient
+from selfreward.engines.pool import EnginePool
+from selfreward.records import ModelRef
+from selfreward.reports.progress import Display
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedModel:
+    """Weights and where any node can load them from (a name, a folder or a URL)."""
+
+    ref: ModelRef
+    location: str
+
+
+class Pools:
+    """Hands out clients that are bound to the wanted weights."""
+
+    def __init__(self, config: RunConfig, run_id: str, display: Display) -> None:
+        self._config = config
+        self._run_id = run_id
+        self._display = display
+        self._judge: EnginePool | None = None
+        self._generator: EnginePool | None = None
+        self._judge_released = False
+        self.swap_seconds: list[float] = []
+
+    @property
+    def engine_starts(self) -> int:
+        """Engine starts of this run so far, over all replicas of both pools."""
+        return sum(pool.starts for pool in (self._judge, self._generator) if pool is not None)
+
+    def judge(self, model: PlacedModel) -> EngineClient:
+        """A client of the judge pool, which then holds `model`."""
+        if self._judge is None:
+            with self._display.waiting(f"starting {self._config.engine.replicas} engine(s)"):
+                self._judge = EnginePool.start(
+                    role="judge",
+                    run_id=self._run_id,
+                    model=model.ref,
+                    folder=model.location,
+                    engine=self._config.engine,
+                    trust_remote_code=self._config.model.trust_remote_code,
+                )
+        pool = self._judge
+        if self._judge_released:
+            # Weights first: the engines then start straight from the wanted ones.
+            pool.swap(model.ref, model.location)
+            with self._display.waiting("starting the engines again after training"):
+                pool.ensure_started()
+            self._judge_released = False
+        if pool.model.fingerprint != model.ref.fingerprint:
+            seconds = pool.swap(model.ref, model.location)
+            self.swap_seconds.append(seconds)
+            self._display.line(f"weights of iteration {model.ref.iteration} in {seconds:.1f} s")
+        return pool.client()
+
+    def generator(self, model: PlacedModel) -> EngineClient:
+        """A client for writing answers: the generator's own pool, else the judge's."""
+        if self._config.generator is None:
+            return self.judge(model)
+        if self._generator is None:
+            with self._display.waiting("starting the generator's engines"):
+                self._generator = EnginePool.start(
+                    role="generator",
+                    run_id=self._run_id,
+                    model=model.ref,
+                    folder=model.location,
+                    engine=self._config.generator.engine,
+                    trust_remote_code=self._config.generator.model.trust_remote_code,
+                )
+        self._generator.ensure_started()
+        return self._generator.client()
+
+    def release_for_training(self) -> None:
+        """Frees what the trainers need, where the pools share it with them."""
+        if self._judge is not None and self._config.engine.placement == "shared":
+            self._judge.release()
+            self._judge_released = True
+        generator = self._config.generator
+        if (
+            self._generator is not None
+            and generator is not None
+            and generator.engine.placement == "shared"
+        ):
+            self._generator.release()
+
+    def stop(self) -> None:
+        for pool in (self._judge, self._generator):
+            if pool is not None:
+                pool.stop()

@@ -1,0 +1,143 @@
+"""Steps that measure a judge on pairs kept out of training, and promote it if it is better."""
+
+from typing import Any
+
+from selfreward.config_loading import identity
+from selfreward.evaluation import measure, paired_accuracies, read_outcomes
+from selfreward.judging.rubrics import get_pairwise_rubric
+from selfreward.layout import join
+from selfreward.loops.pairs import Source
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.metrics.promotion import decide_promotion
+from selfreward.stages.judge import Judge
+from selfreward.storage import files
+from selfreward.storage.checkpoints import CurrentJudge, read_current, write_current
+
+HELDOUT = "heldout"
+VALIDATION = "validation"
+
+
+def evaluation_sets(pairs: dict[str, Source], labelled: dict[str, Source]) -> dict[str, Source]:
+    """What every judge is measured on, by name; validation only serves to choose checkpoints."""
+    return {HELDOUT: pairs[HELDOUT], VALIDATION: pairs[VALIDATION], **labelled}
+
+
+def evaluate_model(run: Run, model: PlacedModel, sets: dict[str, Source]) -> dict[str, Any]:
+    """Judges every set once in both orders and writes `evaluation.json` of the iteration."""
+    config = run.config
+    iteration = model.ref.iteration
+    get_pairwise_rubric(config.judge.rubric)
+    logic = Judge(
+        rubric_id=config.judge.rubric,
+        sampling=config.evaluation.sampling,
+        guided=config.judge.guided,
+        num_draws=1,
+        seed=config.loop.seed,
+        objective="sft",
+        adaptive=False,
+        name="evaluate",
+    )
+    recipe = {
+        "model": model.ref.fingerprint,
+        "sampling": identity(config.evaluation.sampling),
+        "rubric": config.judge.rubric,
+        "guided": config.judge.guided,
+        "engine": identity(config.engine),
+    }
+    folders = {name: join(run.layout.evaluation(iteration), name) for name in sets}
+    outputs = [
+        Output(
+            folder=folders[name],
+            inputs=shards_of(source.folder),
+            recipe=recipe | {"input": source.fingerprint},
+            num_rows=source.num_records,
+        )
+        for name, source in sets.items()
+        if source.num_records > 0
+    ]
+    run_step(run, f"evaluate M{iteration}", logic, outputs, lambda: run.pools.judge(model))
+    url = evaluation_url(run, iteration)
+    if files.exists(url):
+        report: dict[str, Any] = files.read_json(url)
+        return report
+    reports = {
+        name: measure(
+            name,
+            read_outcomes(source.folder, folders[name]),
+            config.evaluation,
+            config.loop.seed,
+        )
+        for name, source in sets.items()
+        if source.num_records > 0
+    }
+    files.write_json(url, reports)
+    heldout = reports[HELDOUT]
+    low, high = heldout["accuracy_ci"]
+    run.display.line(
+        f"M{iteration}: accuracy {heldout['accuracy']:.3f} [{low:.3f}, {high:.3f}] on"
+        f" {heldout['n']} held-out pairs, right in both orders"
+        f" {heldout['position_consistent_accuracy']:.3f}"
+    )
+    return reports
+
+
+def evaluation_url(run: Run, iteration: int) -> str:
+    return join(run.layout.evaluation(iteration), "evaluation.json")
+
+
+def promote_seed(run: Run, seed: PlacedModel) -> None:
+    """The seed model is the judge until something better was measured."""
+    if read_current(run.layout) is not None:
+        return
+    reports = files.read_json(evaluation_url(run, 0))
+    write_current(
+        run.layout,
+        CurrentJudge(
+            iteration=0,
+            checkpoint=seed.ref.name,
+            fingerprint=seed.ref.fingerprint,
+            accuracy=reports[HELDOUT]["accuracy"],
+            reason="the seed model",
+        ),
+    )
+
+
+def promote(run: Run, model: PlacedModel, heldout: Source) -> CurrentJudge:
+    """Moves `current.json` to the model if the paired test says it is better; returns current."""
+    iteration = model.ref.iteration
+    url = join(run.layout.iteration(iteration), "promotion.json")
+    current = read_current(run.layout)
+    if current is None:
+        raise RuntimeError("promote before promote_seed")
+    if files.exists(url):
+        return current
+    before, after = (
+        read_outcomes(heldout.folder, join(run.layout.evaluation(i), HELDOUT))
+        for i in (current.iteration, iteration)
+    )
+    accuracies = paired_accuracies(before, after)
+    decision = decide_promotion(
+        *accuracies, max_p_value=run.config.promotion.max_p_value, seed=run.config.loop.seed
+    )
+    if decision.promote and run.config.promotion.enabled:
+        current = CurrentJudge(
+            iteration=iteration,
+            checkpoint=run.layout.checkpoint(iteration),
+            fingerprint=model.ref.fingerprint,
+            accuracy=float(accuracies[1].mean()),
+            reason=decision.reason,
+        )
+        write_current(run.layout, current)
+    # Last, so that an attempt that ended in between decides again (and decides the same).
+    files.write_json(
+        url,
+        {
+            "promoted": decision.promote and run.config.promotion.enabled,
+            "reason": decision.reason,
+            "difference": decision.difference,
+            "p_value": decision.p_value,
+        },
+    )
+    run.display.line(f"M{iteration} {decision.reason}")
+    return current

@@ -1,0 +1,56 @@
+"""Self-Taught Evaluators (arXiv 2408.02666) as a list of steps.
+
+    pool -> select instructions -> respond -> corrupt          by the generator, once
+    evaluate M_0
+    for t = 1..T:   judge with M_t-1 -> select -> balance -> train -> evaluate M_t -> promote
+
+Every step writes a folder with a manifest and is skipped when it is complete, so this function
+run again after any interruption goes on where the last attempt stopped.
+"""
+
+from selfreward.config import RunConfig
+from selfreward.layout import Layout
+from selfreward.loops.force import remove_from
+from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
+from selfreward.loops.pairs import build_instructions, build_labelled_pairs, build_pairs
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.scoring import evaluate_model, evaluation_sets, promote, promote_seed
+from selfreward.loops.session import absolute_root, open_run
+from selfreward.reports.progress import Display
+
+
+def run_self_taught(
+    config: RunConfig, force: str | None = None, display: Display | None = None
+) -> Layout:
+    """Runs the whole loop and returns where it lies; see the module's docstring.
+
+    Raises:
+        UserError: something the user can mend, in one line.
+        SelfRewardError: the engines or the training failed for good.
+    """
+    layout = Layout(absolute_root(config.run_dir))
+    if force is not None:
+        remove_from(layout, force)
+    with open_run(config, display) as (run, models):
+        seed = models.seed
+        instructions = build_instructions(run, models.generator)
+        labelled = build_labelled_pairs(run)
+        pairs = build_pairs(run, instructions, models.generator, iteration=1)
+        sets = evaluation_sets(pairs, labelled)
+        evaluate_model(run, seed, sets)
+        promote_seed(run, seed)
+        trained: dict[int, PlacedModel] = {0: seed}
+        judge = seed
+        for iteration in range(1, config.loop.iterations + 1):
+            if iteration > 1 and config.loop.new_pairs_each_iteration:
+                pairs = build_pairs(run, instructions, models.generator, iteration)
+            judgments = judge_pairs(run, iteration, judge, pairs["train"])
+            rows = select_rows(run, iteration, pairs["train"], judgments)
+            validation = validation_rows(run, iteration, judge, sets["validation"])
+            start = seed if config.loop.start_from == "seed" else trained[iteration - 1]
+            trained[iteration] = train_judge(run, iteration, start, rows, validation)
+            evaluate_model(run, trained[iteration], sets)
+            current = promote(run, trained[iteration], sets["heldout"])
+            latest = config.loop.judge_with == "latest"
+            judge = trained[iteration if latest else current.iteration]
+    return layout

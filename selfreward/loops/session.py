@@ -1,0 +1,90 @@
+"""Opening a run: its folder, its seed model, Ray, the engine pools; and closing all of it."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from selfreward.config import ModelConfig, RunConfig
+from selfreward.config_loading import dump_config
+from selfreward.engines.models import model_fingerprint, resolve_model
+from selfreward.layout import Layout
+from selfreward.loops.pools import PlacedModel, Pools
+from selfreward.loops.steps import Run
+from selfreward.preflight import check_resources, ray_session
+from selfreward.records import ModelRef, content_id
+from selfreward.reports.progress import Display
+from selfreward.stages.progress import BoardHandle
+from selfreward.storage import files
+from selfreward.storage.manifest import now, versions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    seed: PlacedModel
+    generator: PlacedModel
+
+
+def absolute_root(run_dir: str) -> str:
+    """A run folder as every worker sees it: workers have other working directories."""
+    return run_dir if "://" in run_dir else os.path.abspath(os.path.expanduser(run_dir))
+
+
+@contextmanager
+def open_run(config: RunConfig, display: Display | None = None) -> Iterator[tuple[Run, Models]]:
+    """Checks what can be checked, joins Ray, and yields the run; always stops what it started.
+
+    Raises:
+        UserError: storage, model or resources do not fit; nothing was started then.
+    """
+    display = display or Display()
+    layout = Layout(absolute_root(config.run_dir))
+    models = _models(config)
+    _record(layout, config, models)
+    with ray_session(config):
+        check_resources(config)
+        board = BoardHandle()
+        pools = Pools(config, content_id("run", layout.root, getpass.getuser(), now()), display)
+        run = Run(config=config, layout=layout, pools=pools, display=display, board=board)
+        try:
+            yield run, models
+        finally:
+            pools.stop()
+            board.stop()
+
+
+def _models(config: RunConfig) -> Models:
+    seed = place(config.model)
+    if config.generator is None:
+        return Models(seed=seed, generator=seed)
+    return Models(seed=seed, generator=place(config.generator.model))
+
+
+def place(model: ModelConfig) -> PlacedModel:
+    """Finds a seed model and takes its fingerprint.
+
+    Raises:
+        ModelNotFoundError: the name leads nowhere.
+    """
+    folder = resolve_model(model.name, model.revision)
+    ref = ModelRef(name=model.name, iteration=0, fingerprint=model_fingerprint(folder))
+    return PlacedModel(ref=ref, location=folder)
+
+
+def _record(layout: Layout, config: RunConfig, models: Models) -> None:
+    """Saves the resolved config and what the run is made with; the first write of a run."""
+    try:
+        record = files.read_json(layout.run_json)
+    except FileNotFoundError:
+        record = {"id": content_id("run", layout.root, now()), "created_at": now()}
+    record |= {
+        "loop": config.loop.kind,
+        "iterations": config.loop.iterations,
+        "seed_model": models.seed.ref.name,
+        "seed_fingerprint": models.seed.ref.fingerprint,
+        "generator": models.generator.ref.name,
+        "versions": versions(),
+    }
+    files.write_json(layout.run_json, record)
+    files.write_bytes(layout.config, dump_config(config).encode())

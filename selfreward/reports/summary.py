@@ -1,0 +1,181 @@
+"""The table at the end of a run, and of `selfreward status`: read from the run folder alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from selfreward.errors import DataError
+from selfreward.layout import Layout, join
+from selfreward.storage import files
+from selfreward.storage.manifest import Manifest, read_manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLine:
+    """One stage's folder with its manifest."""
+
+    title: str
+    folder: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What a run folder holds, for people."""
+
+    layout: Layout
+    record: dict[str, Any]
+    stages: list[StageLine]
+    evaluations: dict[int, dict[str, Any]]
+    promotions: dict[int, dict[str, Any]]
+    current: dict[str, Any] | None
+
+    @property
+    def is_complete(self) -> bool:
+        """True where every iteration the recipe asks for was trained and promoted or not."""
+        return all(i in self.promotions for i in range(1, self.record["iterations"] + 1))
+
+
+def read_summary(layout: Layout) -> RunSummary:
+    """Reads a run folder.
+
+    Raises:
+        DataError: there is no run.
+    """
+    record = _json(layout.run_json)
+    if record is None:
+        raise DataError(f"no run at {layout.root}: it has no run.json")
+    try:
+        iterations = yaml.safe_load(files.read_bytes(layout.config))["loop"]["iterations"]
+    except FileNotFoundError:
+        iterations = record["iterations"]
+    stages = [
+        StageLine(title=title, folder=folder, manifest=manifest)
+        for title, folder in _folders(layout, iterations)
+        if (manifest := read_manifest(folder)) is not None
+    ]
+    numbers = range(iterations + 1)
+    current = _json(layout.current)
+    return RunSummary(
+        layout=layout,
+        record=record | {"iterations": iterations},
+        stages=stages,
+        evaluations=_by_iteration(layout, numbers, "evaluation/evaluation.json"),
+        promotions=_by_iteration(layout, numbers, "promotion.json"),
+        current=current["current"] if current else None,
+    )
+
+
+def _json(url: str) -> Any:
+    try:
+        return files.read_json(url)
+    except FileNotFoundError:
+        return None
+
+
+def _by_iteration(layout: Layout, numbers: range, name: str) -> dict[int, dict[str, Any]]:
+    found = {i: _json(join(layout.iteration(i), name)) for i in numbers}
+    return {i: data for i, data in found.items() if data is not None}
+
+
+def _folders(layout: Layout, iterations: int) -> list[tuple[str, str]]:
+    once = [
+        ("pool", layout.pool),
+        ("categorise", layout.categorised),
+        ("select instructions", layout.instructions),
+        ("respond, held out", layout.split("heldout", "responses")),
+        ("corrupt, held out", layout.split("heldout", "pairs")),
+        ("respond, validation", layout.split("validation", "responses")),
+        ("corrupt, validation", layout.split("validation", "pairs")),
+        ("evaluate M0", join(layout.evaluation(0), "heldout")),
+    ]
+    each = []
+    for i in range(1, iterations + 1):
+        each += [
+            (f"respond {i}", layout.responses(i)),
+            (f"corrupt {i}", layout.pairs(i)),
+            (f"judge {i}", layout.judgments(i)),
+            (f"select {i}", layout.selected(i)),
+            (f"balance {i}", layout.examples(i)),
+            (f"balance {i}", layout.preferences(i)),
+            (f"train {i}", layout.training(i)),
+            (f"evaluate M{i}", join(layout.evaluation(i), "heldout")),
+        ]
+    return once + each
+
+
+def render(summary: RunSummary) -> Group:
+    """Returns the tables: the funnel with costs, the accuracies, and where things lie."""
+    parts: list[Any] = [_funnel(summary), _accuracies(summary)]
+    parts.append(Text("\n".join(_where(summary))))
+    return Group(*parts)
+
+
+def print_summary(summary: RunSummary, console: Console) -> None:
+    # A table wrapped to the 80 columns of a log file is not readable as a table.
+    wide = console if console.is_terminal else Console(width=118, highlight=False, file=console.file)
+    wide.print(render(summary))
+
+
+def _funnel(summary: RunSummary) -> Table:
+    table = Table(title="Stages", title_justify="left", pad_edge=False)
+    for heading in ("stage", "in", "out", "dropped", "prompt tok", "new tok", "seconds"):
+        right = heading in ("in", "out", "prompt tok", "new tok", "seconds")
+        table.add_column(heading, justify="right" if right else "left")
+    for line in summary.stages:
+        m = line.manifest
+        tokens = m.ledger.get("completion_tokens", m.ledger.get("train_tokens"))
+        table.add_row(
+            line.title if m.is_complete else f"{line.title} (running)",
+            str(m.num_inputs),
+            str(m.num_records),
+            ", ".join(f"{reason} {n}" for reason, n in m.drops.items()),
+            _number(m.ledger.get("prompt_tokens")),
+            _number(tokens),
+            f"{m.seconds:.1f}",
+        )
+    return table
+
+
+def _number(value: Any) -> str:
+    return "" if not value else f"{value:,}"
+
+
+def _accuracies(summary: RunSummary) -> Table:
+    table = Table(title="Judges on pairs kept out of training", title_justify="left", pad_edge=False)
+    headings = ("model", "set", "pairs", "accuracy", "interval", "both orders", "first", "failed")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("model", "set") else "right")
+    for iteration, sets in summary.evaluations.items():
+        promoted = summary.promotions.get(iteration, {}).get("promoted")
+        for name, report in sets.items():
+            low, high = report["accuracy_ci"]
+            first = report["first_position_rate"]
+            failed = report["unparsed_rate"] + report["truncated_rate"] + report["refused_rate"]
+            table.add_row(
+                f"M{iteration}{' (promoted)' if promoted else ''}",
+                name,
+                str(report["n"]),
+                f"{report['accuracy']:.3f}",
+                f"{low:.3f}-{high:.3f}",
+                f"{report['position_consistent_accuracy']:.3f}",
+                "" if first is None else f"{first:.2f}",
+                f"{failed:.2f}",
+            )
+    return table
+
+
+def _where(summary: RunSummary) -> list[str]:
+    lines = [f"M{i}: {p['reason']}" for i, p in summary.promotions.items()]
+    if summary.current is not None:
+        current = summary.current
+        lines.append(f"current judge: iteration {current['iteration']}, {current['checkpoint']}")
+    if "engine_starts" in summary.record:
+        swaps = ", ".join(f"{s:.1f} s" for s in summary.record["swap_seconds"]) or "none"
+        lines.append(f"engine starts: {summary.record['engine_starts']}; weight swaps: {swaps}")
+    lines.append(f"run folder: {summary.layout.root}")
+    return lines

@@ -1,0 +1,154 @@
+"""Checkpoint folders: a plain Hugging Face model, trainer state beside it, a marker written last.
+
+A folder without its marker does not exist for any reader. On a local disk a folder appears by one
+rename; on an object store the marker is what makes it appear.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import torch
+from torch import Tensor
+
+from selfreward.config import LoraConfig
+from selfreward.errors import StorageError
+from selfreward.layout import join
+from selfreward.training.model import ModelSource, adapter_state, merge_lora
+
+COMPLETE = "COMPLETE"
+TRAINER_PREFIX = "trainer_"
+"""Files and folders of a checkpoint that only a resumed training needs."""
+COPY_CHUNK_BYTES = 1 << 24
+
+
+def is_complete(url: str) -> bool:
+    """True where `url` is a folder that was written to its end."""
+    fs, path = fsspec.core.url_to_fs(join(url, COMPLETE))
+    return bool(fs.exists(path))
+
+
+def write_bytes(url: str, content: bytes) -> None:
+    """Writes a small file so that it is there whole or not at all."""
+    fs, path = fsspec.core.url_to_fs(url)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    if _is_local(fs):
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        Path(temporary).write_bytes(content)
+        os.replace(temporary, path)
+    else:
+        fs.pipe_file(path, content)  # an object appears when its upload is complete
+
+
+def _is_local(fs: Any) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def write_model(
+    folder: Path,
+    state: dict[str, Tensor],
+    *,
+    source: ModelSource,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    lora: LoraConfig | None = None,
+    peft_config: Any = None,
+) -> None:
+    """Writes weights as a folder that `AutoModelForCausalLM` and vLLM load.
+
+    `state` holds the language model's weights by its own names; with `lora` it is a PEFT model's,
+    whose merged weights are written here and whose adapter goes into `folder/adapter`.
+    """
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    if lora is not None:
+        adapter = folder / "adapter"
+        adapter.mkdir(parents=True, exist_ok=True)
+        peft_config.save_pretrained(adapter)
+        # The adapter's name is not part of the names in the file.
+        named = {n.replace(".default.", "."): w for n, w in adapter_state(state).items()}
+        contiguous = {n: w.contiguous() for n, w in named.items()}
+        save_file(contiguous, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+        state = merge_lora(state, lora)
+    config = AutoConfig.from_pretrained(source.path, **source.options)
+    with torch.device("meta"):  # only its class, config and names of tied weights are used
+        skeleton = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, trust_remote_code=source.trust_remote_code
+        )
+    try:
+        skeleton.generation_config = GenerationConfig.from_pretrained(
+            source.path, revision=source.revision
+        )
+    except OSError:  # the model ships none; the one derived from its config is saved
+        skeleton.generation_config = GenerationConfig.from_model_config(config)
+    skeleton.save_pretrained(
+        folder, state_dict={n: w.to(dtype).contiguous() for n, w in state.items()}
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def mark_complete(folder: Path, facts: dict[str, Any]) -> None:
+    """Writes the marker of a local folder, with a few facts about it as JSON."""
+    (folder / COMPLETE).write_text(json.dumps(facts, sort_keys=True) + "\n")
+
+
+def _for_engine(relative: str) -> bool:
+    return not relative.split("/", 1)[0].startswith(TRAINER_PREFIX)
+
+
+def commit_folder(
+    source: str, target: str, keep: Callable[[str], bool] = _for_engine
+) -> None:
+    """Copies the folder at URL `source` to URL `target`, which then exists whole or not at all.
+
+    `keep` is asked with each relative path; by default trainer state stays behind. Files on the
+    same local disk are linked, not copied.
+
+    Raises:
+        StorageError: `source` has no completion marker.
+    """
+    source_fs, source_path = fsspec.core.url_to_fs(source)
+    target_fs, target_path = fsspec.core.url_to_fs(target)
+    source_path, target_path = source_path.rstrip("/"), target_path.rstrip("/")
+    if not source_fs.exists(f"{source_path}/{COMPLETE}"):
+        raise StorageError(f"{source} is not a complete checkpoint")
+    names = sorted(
+        path[len(source_path) + 1 :]
+        for path in source_fs.find(source_path)
+        if keep(path[len(source_path) + 1 :])
+    )
+    names.sort(key=lambda name: name == COMPLETE)  # the marker goes last
+    local = _is_local(target_fs)
+    written = f"{target_path}.{uuid.uuid4().hex}.tmp" if local else target_path
+    if not local and target_fs.exists(f"{target_path}/{COMPLETE}"):
+        target_fs.rm(f"{target_path}/{COMPLETE}")
+    try:
+        for name in names:
+            _copy_file(source_fs, f"{source_path}/{name}", target_fs, f"{written}/{name}")
+        if local:
+            if os.path.isdir(target_path):
+                shutil.rmtree(target_path)
+            os.replace(written, target_path)
+    finally:
+        if local and os.path.isdir(written):
+            shutil.rmtree(written)
+
+
+def _copy_file(source_fs: Any, source: str, target_fs: Any, target: str) -> None:
+    target_fs.makedirs(target_fs._parent(target), exist_ok=True)
+    if _is_local(source_fs) and _is_local(target_fs):
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(source, target)
+            return
+    with source_fs.open(source, "rb") as reader, target_fs.open(target, "wb") as writer:
+        while chunk := reader.read(COPY_CHUNK_BYTES):
+            writer.write(chunk)

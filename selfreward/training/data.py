@@ -1,0 +1,33 @@
+"""Reads the records a training worker is pointed at; the driver never does."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import fsspec
+import pyarrow.parquet as pq
+
+from selfreward.errors import DataError
+from selfreward.records import Preference, TrainingExample
+from selfreward.schemas import from_table, schema_of
+
+RecordT = TypeVar("RecordT", TrainingExample, Preference)
+
+
+def read_records(urls: Sequence[str], record_type: type[RecordT]) -> list[RecordT]:
+    """Reads the records of Parquet files at any fsspec URLs, in the order of the URLs.
+
+    Raises:
+        DataError: a file is missing or does not hold such records.
+    """
+    records: list[RecordT] = []
+    for url in urls:
+        try:
+            with fsspec.open(url, "rb") as file:
+                table = pq.read_table(file, columns=None)
+        except FileNotFoundError as error:
+            raise DataError(f"no training data at {url}") from error
+        except ValueError as error:  # pyarrow's ArrowInvalid is one
+            raise DataError(f"{url} is not a Parquet file: {error}") from error
+        kept = [name for name in table.column_names if name in schema_of(record_type).names]
+        records += from_table(table.select(kept) if kept else table, record_type)
+    return records

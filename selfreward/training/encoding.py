@@ -1,0 +1,169 @@
+"""Turns records into token ids: the prompt as the engine renders it, then the completions.
+
+An encoded row is one prompt and the completions that continue it: one for an SFT example, two
+(chosen, rejected) for a preference, or (target, counter target) for a labelled validation row.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from selfreward.records import Message, Preference, TrainingExample
+
+TokenArray = np.ndarray[Any, np.dtype[np.int32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedRow:
+    """A prompt and the completions that continue it, as token ids.
+
+    Example: `EncodedRow(id="exa-9e…", pair_id="pair-0c…", prompt=array([1, 9690, …]),
+    completions=(array([49, 2]),))`
+    """
+
+    id: str
+    pair_id: str
+    prompt: TokenArray
+    completions: tuple[TokenArray, ...]
+
+    @property
+    def shared_length(self) -> int:
+        """Tokens of the row when its completions share the prompt."""
+        return len(self.prompt) + sum(len(c) for c in self.completions)
+
+    @property
+    def num_sequence_tokens(self) -> int:
+        """Tokens of the row when each completion has the prompt to itself."""
+        return len(self.completions) * len(self.prompt) + sum(len(c) for c in self.completions)
+
+    @property
+    def longest_sequence(self) -> int:
+        return len(self.prompt) + max(len(c) for c in self.completions)
+
+    def padded_length(self, share_prompt: bool) -> int:
+        """Tokens the row takes in a batch of its like."""
+        if share_prompt:
+            return self.shared_length
+        return len(self.completions) * self.longest_sequence
+
+    @property
+    def num_targets(self) -> int:
+        """Target tokens of the first completion."""
+        return len(self.completions[0])
+
+
+def _render(tokenizer: Any, messages: Sequence[dict[str, str]], generation: bool) -> str:
+    text: str = tokenizer.apply_chat_template(
+        list(messages), tokenize=False, add_generation_prompt=generation
+    )
+    return text
+
+
+def end_of_turn(tokenizer: Any) -> str:
+    """The text with which the chat template ends an assistant turn, such as `<|im_end|>`.
+
+    It is found by rendering an assistant turn. White space that follows it belongs to the next
+    turn, which the engine never generates, and is left out. A template that ends an assistant
+    turn with nothing gets the end-of-sequence token.
+    """
+    answer = "an answer"
+    turns = [{"role": "user", "content": "a question"}]
+    whole = _render(tokenizer, [*turns, {"role": "assistant", "content": answer}], False)
+    end = whole[whole.rindex(answer) + len(answer) :].strip()
+    return end or tokenizer.eos_token
+
+
+def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _encode_completions(
+    tokenizer: Any, prompts: list[str], prompt_ids: list[list[int]], texts: list[str]
+) -> list[TokenArray]:
+    """Token ids of each text as the continuation of its prompt."""
+    joint = _ids(tokenizer, [p + t for p, t in zip(prompts, texts, strict=True)])
+    out = []
+    for prompt, whole, text in zip(prompt_ids, joint, texts, strict=True):
+        # Tokenised together where that leaves the prompt as the engine feeds it (a tokenizer may
+        # mark the start of a text); on its own where a token would span the boundary.
+        is_prefix = whole[: len(prompt)] == prompt and len(whole) > len(prompt)
+        ids = whole[len(prompt) :] if is_prefix else _ids(tokenizer, [text])[0]
+        out.append(np.asarray(ids, dtype=np.int32))
+    return out
+
+
+def _encode(
+    tokenizer: Any,
+    rows: Sequence[tuple[str, str, Sequence[Message], tuple[str, ...]]],
+    max_length: int,
+) -> tuple[list[EncodedRow], int]:
+    """Encodes (id, pair id, messages, completions); returns the rows and how many were too long."""
+    end = end_of_turn(tokenizer)
+    prompts = [
+        _render(tokenizer, [{"role": m.role, "content": m.content} for m in messages], True)
+        for _, _, messages, _ in rows
+    ]
+    prompt_ids = _ids(tokenizer, prompts) if prompts else []
+    owners = [i for i, row in enumerate(rows) for _ in row[3]]
+    completions = _encode_completions(
+        tokenizer,
+        [prompts[i] for i in owners],
+        [prompt_ids[i] for i in owners],
+        [text + end for row in rows for text in row[3]],
+    )
+    encoded, num_too_long, cursor = [], 0, 0
+    for (ident, pair_id, _, texts), prompt in zip(rows, prompt_ids, strict=True):
+        row = EncodedRow(
+            id=ident,
+            pair_id=pair_id,
+            prompt=np.asarray(prompt, dtype=np.int32),
+            completions=tuple(completions[cursor : cursor + len(texts)]),
+        )
+        cursor += len(texts)
+        if row.longest_sequence > max_length:
+            num_too_long += 1
+        else:
+            encoded.append(row)
+    return encoded, num_too_long
+
+
+def encode_examples(
+    tokenizer: Any,
+    examples: Sequence[TrainingExample],
+    max_length: int,
+    with_counter_target: bool = False,
+) -> tuple[list[EncodedRow], int]:
+    """Encodes SFT examples; `with_counter_target` adds the counter target where there is one.
+
+    Returns the rows and the number of examples left out because prompt and target together are
+    longer than `max_length` tokens; nothing is ever cut.
+    """
+    rows = []
+    for e in examples:
+        texts = (e.target,)
+        if with_counter_target and e.counter_target is not None:
+            texts = (e.target, e.counter_target)
+        rows.append((e.id, e.pair_id, e.messages, texts))
+    return _encode(tokenizer, rows, max_length)
+
+
+def encode_preferences(
+    tokenizer: Any, preferences: Sequence[Preference], max_length: int
+) -> tuple[list[EncodedRow], int]:
+    """Encodes preferences, chosen first. Returns the rows and the number left out as too long."""
+    rows = [(p.id, p.pair_id, p.messages, (p.chosen, p.rejected)) for p in preferences]
+    return _encode(tokenizer, rows, max_length)
+
+
+def digest(rows: Sequence[EncodedRow]) -> str:
+    """A hex digest of the token ids, in order."""
+    state = hashlib.sha256()
+    for row in rows:
+        for part in (row.prompt, *row.completions):
+            state.update(len(part).to_bytes(4, "little"))
+            state.update(part.tobytes())
+    return state.hexdigest()

@@ -1,0 +1,129 @@
+"""Training losses as pure functions of log-probabilities, and those log-probabilities.
+
+Shape suffixes: _B rows, _T positions of a padded row, _N target tokens of a micro-batch (all rows
+in one line), _C target tokens of a chunk, _D hidden size, _V vocabulary, _S sequences, _P pairs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CHUNK_ELEMENTS = 1 << 25
+"""Logits worked on at once: 128 MiB of fp32, whatever the vocabulary."""
+KEEP_ELEMENTS = 1 << 28
+"""Up to so many logits are kept from forward to backward (512 MiB of bf16); beyond that each
+chunk is computed again, so that memory does not grow with the length of the targets."""
+
+
+class _TargetLogps(torch.autograd.Function):
+    """log softmax(hidden @ head.T)[target], with no more than one chunk of fp32 logits alive."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor) -> Tensor:
+        num_targets, vocab_size = hidden_ND.shape[0], head_VD.shape[0]
+        chunk = max(1, CHUNK_ELEMENTS // vocab_size)
+        keeps = any(ctx.needs_input_grad) and num_targets * vocab_size <= KEEP_ELEMENTS
+        kept, logps, lses = [], [], []
+        for start in range(0, num_targets, chunk):
+            logits_CV = hidden_ND[start : start + chunk] @ head_VD.T
+            if keeps:
+                kept.append(logits_CV)
+            wide_CV = logits_CV.float()
+            lse_C = torch.logsumexp(wide_CV, dim=-1)
+            target_C = target_N[start : start + chunk]
+            logps.append(wide_CV.gather(1, target_C[:, None]).squeeze(1) - lse_C)
+            lses.append(lse_C)
+        ctx.chunk = chunk
+        ctx.save_for_backward(hidden_ND, head_VD, target_N, torch.cat(lses), *kept)
+        return torch.cat(logps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (grad_N,) = grads
+        hidden_ND, head_VD, target_N, lse_N, *kept = ctx.saved_tensors
+        needs_hidden, needs_head, _ = ctx.needs_input_grad
+        parts: list[Tensor] = []
+        head_grad_VD: Tensor | None = None
+        for index, start in enumerate(range(0, hidden_ND.shape[0], ctx.chunk)):
+            rows = slice(start, start + ctx.chunk)
+            hidden_CD = hidden_ND[rows]
+            logits_CV = kept[index] if kept else hidden_CD @ head_VD.T
+            # d logp / d logits = onehot(target) - softmax
+            slope_CV = torch.exp(logits_CV.float() - lse_N[rows, None])
+            slope_CV.mul_(-grad_N[rows, None])
+            slope_CV.scatter_add_(1, target_N[rows, None], grad_N[rows, None])
+            narrow_CV = slope_CV.to(hidden_ND.dtype)
+            if needs_hidden:
+                parts.append(narrow_CV @ head_VD)
+            if needs_head:
+                part_VD = narrow_CV.T @ hidden_CD
+                head_grad_VD = part_VD if head_grad_VD is None else head_grad_VD.add_(part_VD)
+        return (torch.cat(parts) if needs_hidden else None), head_grad_VD, None
+
+
+def target_logps(hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor) -> Tensor:
+    """Returns the fp32 log-probability of each target token, shape (N,), in nats.
+
+    `hidden_ND` holds only the hidden states that predict a target, so logits exist nowhere else.
+    Works for tied and untied heads without a bias.
+    """
+    out: Tensor = _TargetLogps.apply(hidden_ND, head_VD, target_N)  # type: ignore[no-untyped-call]
+    return out
+
+
+def sequence_logps(logps_N: Tensor, sequence_N: Tensor, num_sequences: int) -> Tensor:
+    """Sums token log-probabilities by the sequence they belong to, shape (S,)."""
+    return logps_N.new_zeros(num_sequences).index_add(0, sequence_N, logps_N)
+
+
+def nll_sum(logps_N: Tensor) -> Tensor:
+    """Negative log-likelihood summed over target tokens.
+
+    The SFT loss of a batch is this, over all its micro-batches and workers, divided by the number
+    of target tokens of the whole batch.
+    """
+    return -logps_N.sum()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpoTerms:
+    """What DPO+NLL says of each pair, shape (P,) each; only `loss_P` carries a gradient."""
+
+    loss_P: Tensor
+    preference_loss_P: Tensor
+    nll_P: Tensor
+    """Length-normalised NLL of the chosen completion."""
+    chosen_reward_P: Tensor
+    """beta * (policy - reference) log-probability."""
+    rejected_reward_P: Tensor
+
+
+def dpo_terms(
+    *,
+    chosen_logps_P: Tensor,
+    rejected_logps_P: Tensor,
+    reference_chosen_logps_P: Tensor,
+    reference_rejected_logps_P: Tensor,
+    chosen_lengths_P: Tensor,
+    beta: float,
+    nll_weight: float,
+) -> DpoTerms:
+    """Returns -log sigmoid(reward margin) + nll_weight * NLL(chosen) / |chosen| of each pair.
+
+    The sum of both terms is arXiv 2404.19733, equations 1 and 2; the first alone is arXiv
+    2305.18290, equation 7. Log-probabilities are sums over a completion, in nats.
+    """
+    chosen_reward_P = beta * (chosen_logps_P - reference_chosen_logps_P)
+    rejected_reward_P = beta * (rejected_logps_P - reference_rejected_logps_P)
+    preference_loss_P = -functional.logsigmoid(chosen_reward_P - rejected_reward_P)
+    nll_P = -chosen_logps_P / chosen_lengths_P
+    return DpoTerms(
+        loss_P=preference_loss_P + nll_weight * nll_P,
+        preference_loss_P=preference_loss_P.detach(),
+        nll_P=nll_P.detach(),
+        chosen_reward_P=chosen_reward_P.detach(),
+        rejected_reward_P=rejected_reward_P.detach(),
+    )

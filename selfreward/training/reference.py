@@ -1,0 +1,65 @@
+"""Reference log-probabilities of preferences: computed once, by the initial weights, and kept."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+
+import fsspec
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from selfreward.layout import join
+from selfreward.training.checkpoint import write_bytes
+from selfreward.training.encoding import EncodedRow, digest
+from selfreward.training.parallel import Parallel, rank, world_size
+from selfreward.training.scoring import completion_logps
+
+
+def reference_key(
+    rows: Sequence[EncodedRow], *, model_fingerprint: str, max_length: int, precision: str
+) -> str:
+    """The name under which the log-probabilities of these rows under this model are kept."""
+    text = f"{model_fingerprint}/{digest(rows)}/{max_length}/{precision}"
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _read(url: str) -> Tensor | None:
+    fs, path = fsspec.core.url_to_fs(url)
+    if not fs.exists(path):
+        return None
+    return torch.from_numpy(np.load(io.BytesIO(fs.cat_file(path)), allow_pickle=False))
+
+
+def reference_logps(
+    parallel: Parallel,
+    rows: Sequence[EncodedRow],
+    *,
+    cache: str | None,
+    key: str,
+    pad_id: int,
+    max_padded_tokens: int,
+    device: torch.device,
+) -> Tensor:
+    """Returns the log-probabilities (rows, 2) of chosen and rejected under the model as it is.
+
+    Call before the first update. `cache` is a folder URL; a file `reference-<key>.npy` there is
+    used instead of computing, and written after computing.
+    """
+    url = join(cache, f"reference-{key}.npy") if cache else None
+    found: list[Tensor | None] = [None]
+    if url is not None and rank() == 0:
+        found = [_read(url)]
+    if world_size() > 1:
+        dist.broadcast_object_list(found, src=0)
+    if found[0] is not None:
+        return found[0]
+    logps = completion_logps(
+        parallel, rows, pad_id=pad_id, max_padded_tokens=max_padded_tokens, device=device
+    )
+    if url is not None and rank() == 0:
+        buffer = io.BytesIO()
+        np.save(buffer, logps.numpy(), allow_pickle=False)
+        write_bytes(url, buffer.getvalue())
+    return logps

@@ -1,0 +1,355 @@
+"""The driver's side of training: starts the workers on Ray Train, publishes the best checkpoint.
+
+The driver reads no data and holds no weights. Ray Train restarts workers from the last checkpoint
+when one of them dies; the same job run again goes on where it stopped, or returns at once when its
+output is there.
+"""
+
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+
+from selfreward import errors
+from selfreward.config import TrainingConfig
+from selfreward.errors import ConfigError, DataError, SelfRewardError, TrainingError
+from selfreward.layout import join
+from selfreward.training.checkpoint import (
+    TRAINER_PREFIX,
+    commit_folder,
+    is_complete,
+    write_bytes,
+)
+
+STOP_GRACE_S = 120.0
+"""How long after its time limit a run may take to stop by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """One training run.
+
+    Example: `TrainingJob(name="iter_01", model="HuggingFaceTB/SmolLM2-135M-Instruct",
+    data=("runs/a/iter_01/examples/00000.parquet",), record="TrainingExample",
+    config=TrainingConfig(), output="runs/a/iter_01/checkpoint",
+    storage_path="runs/a/iter_01/training")`
+    """
+
+    name: str
+    model: str
+    """A Hugging Face folder every worker can read, or a hub id."""
+    data: tuple[str, ...]
+    """URLs of Parquet shards of `record` rows; workers read them."""
+    record: Literal["TrainingExample", "Preference"]
+    config: TrainingConfig
+    output: str
+    """URL of the folder the best checkpoint is published as."""
+    storage_path: str
+    """URL of Ray Train's own state, shared by all nodes."""
+    validation: tuple[str, ...] = ()
+    """URLs of Parquet shards of TrainingExample rows."""
+    tokenizer: str | None = None
+    seed: int = 0
+    reference_cache: str | None = None
+    model_fingerprint: str = ""
+    device_is_gpu: bool | None = None
+    """None: `config.use_gpu`."""
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """What came of a training run."""
+
+    checkpoint: str
+    steps: int
+    metrics: dict[str, float]
+    """The metrics of the published checkpoint."""
+    history: list[dict[str, float]]
+    """The metrics of every step; also in `STORAGE_PATH/NAME/metrics.jsonl`."""
+    num_examples: int
+    num_tokens: int
+    """Tokens of the sequences trained on, prompts included."""
+    tokens_per_s: float
+    dropped: dict[str, int]
+    seconds: float
+
+
+def _absolute(path: str) -> str:
+    """Local paths become absolute: Ray Train's workers run in a folder of their own."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def _absolute_model(model: str) -> str:
+    return os.path.abspath(model) if os.path.isdir(model) else model
+
+
+def _is_gpu(job: TrainingJob) -> bool:
+    return job.config.use_gpu if job.device_is_gpu is None else job.device_is_gpu
+
+
+def train(job: TrainingJob) -> TrainingResult:
+    """Trains on the Ray cluster this process is connected to, and publishes the best checkpoint.
+
+    The best checkpoint has the highest `eval/accuracy`, among equals the lowest `eval/loss`, among
+    equals the later step; without validation rows it is the last.
+
+    Raises:
+        UserError: nothing to train on, no such model, or settings that do not fit.
+        TrainingError: training failed after its retries, or ran out of time.
+    """
+    job = replace(
+        job,
+        model=_absolute_model(job.model),
+        tokenizer=_absolute_model(job.tokenizer) if job.tokenizer else None,
+        data=tuple(map(_absolute, job.data)),
+        validation=tuple(map(_absolute, job.validation)),
+        output=_absolute(job.output),
+        storage_path=_absolute(job.storage_path),
+        reference_cache=_absolute(job.reference_cache) if job.reference_cache else None,
+    )
+    result_url = join(job.storage_path, job.name, "result.json")
+    if is_complete(job.output):
+        return _read_result(job, result_url)
+    if not job.data:
+        raise DataError(f"training job {job.name} has no data files")
+    wanted = "Preference" if job.config.objective == "dpo" else "TrainingExample"
+    if job.record != wanted:
+        raise ConfigError(
+            f"training.objective={job.config.objective} reads {wanted} rows, not {job.record}"
+        )
+    with _ray_train_environment(job.config):
+        fitted = _fit_within(job)
+    loop = fitted.return_value
+    if loop is None:
+        raise TrainingError(f"training job {job.name} ended without a result")
+    if "error" in loop:
+        raise getattr(errors, loop["error"])(loop["message"])
+    best, metrics = max(fitted.best_checkpoints, key=lambda c: c[1]["selection_score"])
+    result = TrainingResult(
+        checkpoint=job.output,
+        steps=loop["steps"],
+        metrics=metrics,
+        history=loop["history"],
+        num_examples=loop["num_examples"],
+        num_tokens=loop["num_tokens"],
+        tokens_per_s=loop["num_tokens"] / loop["seconds"] if loop["seconds"] else 0.0,
+        dropped=loop["dropped"],
+        seconds=loop["seconds"],
+    )
+    lines = "".join(json.dumps(row) + "\n" for row in result.history)
+    write_bytes(join(job.storage_path, job.name, "metrics.jsonl"), lines.encode())
+    write_bytes(result_url, json.dumps(asdict(result)).encode())
+    commit_folder(_url_of(best, job.storage_path), job.output)
+    _forget_resume_state([_url_of(c, job.storage_path) for c, _ in fitted.best_checkpoints])
+    return result
+
+
+def _read_result(job: TrainingJob, url: str) -> TrainingResult:
+    fs, path = fsspec.core.url_to_fs(url)
+    if not fs.exists(path):
+        raise TrainingError(
+            f"{job.output} is complete but {url} is gone; remove {job.output} to train again"
+        )
+    return TrainingResult(**json.loads(fs.cat_file(path)))
+
+
+def _storage(storage_path: str) -> tuple[str, Any]:
+    """Ray's storage path and file system, which is the one all other files go through."""
+    if "://" not in storage_path or storage_path.startswith("file://"):
+        return storage_path, None
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    fs, path = fsspec.core.url_to_fs(storage_path)
+    return path, PyFileSystem(FSSpecHandler(fs))
+
+
+def _url_of(checkpoint: Any, storage_path: str) -> str:
+    scheme = storage_path.partition("://")[0] if "://" in storage_path else "file"
+    return f"{scheme}://{checkpoint.path}"
+
+
+def _forget_resume_state(urls: list[str]) -> None:
+    """Deletes the optimizer's state, the largest part of a checkpoint, once nothing resumes."""
+    for url in urls:
+        fs, path = fsspec.core.url_to_fs(url)
+        for entry in fs.ls(path, detail=False):
+            name = entry.rstrip("/").rpartition("/")[2]
+            if name.startswith(TRAINER_PREFIX) and not name.endswith(".json"):
+                fs.rm(entry, recursive=True)
+
+
+@contextmanager
+def _ray_train_environment(config: TrainingConfig) -> Iterator[None]:
+    """Sets the time limits that Ray Train reads from the driver's environment."""
+    wanted = {
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.worker_start_timeout_s),
+        "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(config.collective_timeout_s),
+        "RAY_TRAIN_V2_ENABLED": "1",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _fit_within(job: TrainingJob) -> Any:
+    """Runs the trainer with a time limit.
+
+    It runs on a thread: Ray Train waits without a limit, and on the main thread it would replace
+    the process's handler of Ctrl-C for good.
+    """
+    trainer = _make_trainer(job)
+    outcome: dict[str, Any] = {}
+
+    def fit() -> None:
+        try:
+            outcome["result"] = trainer.fit()
+        except BaseException as error:  # handed to the waiting thread, which raises it
+            outcome["error"] = error
+
+    thread = threading.Thread(target=fit, name=f"train-{job.name}", daemon=True)
+    thread.start()
+    thread.join(job.config.timeout_s + STOP_GRACE_S)
+    if thread.is_alive():
+        raise TrainingError(
+            f"training job {job.name} did not end within training.timeout_s="
+            f"{job.config.timeout_s:g} seconds"
+        )
+    if "error" in outcome:
+        raise _explained(job, outcome["error"]) from outcome["error"]
+    return outcome["result"]
+
+
+def _explained(job: TrainingJob, error: BaseException) -> BaseException:
+    from ray.train import ControllerError, WorkerGroupError
+
+    if isinstance(error, WorkerGroupError):
+        rank, cause = next(iter(sorted(error.worker_failures.items())))
+        lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+        return TrainingError(
+            f"training job {job.name} failed after {job.config.max_failures} retries; worker"
+            f" {rank}: {lines[-1] if lines else type(cause).__name__}"
+        )
+    if isinstance(error, ControllerError):
+        lines = str(error.controller_failure).strip().splitlines()
+        return TrainingError(f"training job {job.name} could not run: {lines[0]}")
+    return error
+
+
+def _make_trainer(job: TrainingJob) -> Any:
+    from ray.train import (
+        CheckpointConfig,
+        FailureConfig,
+        LoggingConfig,
+        RunConfig,
+        ScalingConfig,
+    )
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    config = job.config
+    storage_path, filesystem = _storage(job.storage_path)
+    resources: dict[str, float] = {"CPU": config.num_cpus_per_worker}
+    if _is_gpu(job):
+        resources["GPU"] = config.gpus_per_worker
+    return TorchTrainer(
+        _worker,
+        train_loop_config={"job": job, "deadline": time.time() + config.timeout_s},
+        torch_config=TorchConfig(timeout_s=int(config.collective_timeout_s)),
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=_is_gpu(job),
+            resources_per_worker=resources,
+            placement_strategy="SPREAD" if config.num_workers > 1 else "PACK",
+        ),
+        run_config=RunConfig(
+            name=job.name,
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(
+                max_failures=config.max_failures, controller_failure_limit=config.max_failures
+            ),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=config.num_checkpoints,
+                checkpoint_score_attribute="selection_score",
+                checkpoint_score_order="max",
+            ),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+
+
+def _worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """What Ray Train runs on each worker.
+
+    A mistake of the user's is returned, not raised: raised, it would be retried.
+    """
+    import ray.train
+    import torch
+
+    from selfreward.training.loop import TrainingTask, run_training
+    from selfreward.training.model import ModelSource
+    from selfreward.training.setup import quiet_libraries, set_threads
+
+    job: TrainingJob = settings["job"]
+    quiet_libraries()
+    set_threads(ray.train.get_context().get_local_world_size())
+    device = torch.device("cpu")
+    if _is_gpu(job):
+        from ray.train.torch import get_device
+
+        device = get_device()
+        torch.cuda.set_device(device)
+    task = TrainingTask(
+        source=ModelSource(
+            path=job.model,
+            tokenizer=job.tokenizer,
+            revision=job.revision,
+            trust_remote_code=job.trust_remote_code,
+        ),
+        data=job.data,
+        record=job.record,
+        config=job.config,
+        validation=job.validation,
+        seed=job.seed,
+        reference_cache=job.reference_cache,
+        model_fingerprint=job.model_fingerprint,
+        deadline=settings["deadline"],
+    )
+
+    def report(metrics: dict[str, float], folder: Path | None) -> None:
+        checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
+        ray.train.report(metrics, checkpoint=checkpoint)
+
+    last = ray.train.get_checkpoint()
+    with tempfile.TemporaryDirectory(prefix="selfreward-") as scratch:
+        try:
+            if last is None:
+                result = run_training(task, device=device, scratch=Path(scratch), report=report)
+            else:
+                with last.as_directory() as folder:
+                    result = run_training(
+                        task,
+                        device=device,
+                        scratch=Path(scratch),
+                        report=report,
+                        resume_from=Path(folder),
+                    )
+        except SelfRewardError as error:
+            return {"error": type(error).__name__, "message": str(error)}
+    return asdict(result)

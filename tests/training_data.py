@@ -1,0 +1,109 @@
+"""Small training data and runs shared by the tests of training."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+import torch.distributed as dist
+
+from selfreward.config import TrainingConfig
+from selfreward.records import Message, Preference, TrainingExample
+from selfreward.schemas import to_table
+from selfreward.training.loop import LoopResult, TrainingTask, run_training
+from selfreward.training.model import ModelSource
+
+
+def make_examples(count: int) -> list[TrainingExample]:
+    """Examples of differing lengths; 2k and 2k + 1 are the two orders of one pair."""
+    rows = []
+    for i in range(count):
+        right, wrong = ("A", "B") if i % 2 else ("B", "A")
+        rows.append(
+            TrainingExample(
+                id=f"exa-{i}",
+                messages=(Message(role="user", content=f"question {i}? " * (i % 5 + 1)),),
+                target=f"because {i} [[{right}]]",
+                counter_target=f"because {i} [[{wrong}]]",
+                pair_id=f"pair-{i // 2}",
+                judgment_id=None,
+                gold="first" if i % 2 else "second",
+            )
+        )
+    return rows
+
+
+def make_preferences(count: int) -> list[Preference]:
+    """The same as preferences whose completions differ in length."""
+    return [
+        Preference(
+            id=f"pre-{i}",
+            messages=example.messages,
+            chosen=example.target,
+            rejected=f"no, {i * 7} " * (i % 3 + 1),
+            pair_id=example.pair_id,
+            chosen_id=f"jud-{i}c",
+            rejected_id=f"jud-{i}r",
+            gold=example.gold,
+        )
+        for i, example in enumerate(make_examples(count))
+    ]
+
+
+def write_data(folder: Path, count: int = 12) -> None:
+    """Writes `sft.parquet` and `dpo.parquet`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(to_table(make_examples(count), TrainingExample), folder / "sft.parquet")
+    pq.write_table(to_table(make_preferences(count), Preference), folder / "dpo.parquet")
+
+
+def make_config(objective: str, **changes: Any) -> TrainingConfig:
+    settings: dict[str, Any] = {
+        "objective": objective,
+        "learning_rate": 1e-3,
+        "batch_size": 4,
+        "tokens_per_micro_batch": 160,
+        "precision": "fp32",
+    }
+    return TrainingConfig(**(settings | changes))
+
+
+def make_task(model: Path, data: Path, config: TrainingConfig, **changes: Any) -> TrainingTask:
+    settings: dict[str, Any] = {
+        "source": ModelSource(path=str(model)),
+        "data": (str(data / f"{config.objective}.parquet"),),
+        "record": "Preference" if config.objective == "dpo" else "TrainingExample",
+        "config": config,
+        "validation": (str(data / "sft.parquet"),),
+        "seed": 1,
+    }
+    return TrainingTask(**(settings | changes))
+
+
+def run_here(
+    task: TrainingTask, scratch: Path, keep: Path | None = None, resume_from: Path | None = None
+) -> LoopResult:
+    """Trains in this process; copies each reported checkpoint to `keep/step-N`, where the
+    folders of several workers come together."""
+
+    def report(metrics: dict[str, float], folder: Path | None) -> None:
+        if keep is not None and folder is not None:
+            target = keep / f"step-{int(metrics['step'])}"
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+            if dist.is_initialized():
+                dist.barrier()
+
+    return run_training(
+        task,
+        device=torch.device("cpu"),
+        scratch=scratch,
+        report=report,
+        resume_from=resume_from,
+    )
+
+
+def curve(result: LoopResult | dict[str, Any], name: str = "train/loss") -> list[float]:
+    history = result["history"] if isinstance(result, dict) else asdict(result)["history"]
+    return [row[name] for row in history]
