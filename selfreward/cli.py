@@ -93,9 +93,8 @@ def main() -> None:
     error = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         with _terminated_like_interrupted():
-            app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+            exit_code = app(standalone_mode=False)
+        sys.exit(exit_code or 0)
     except UserError as wrong:
         error.print(f"selfreward: {wrong}", markup=False)
         sys.exit(EXIT_USER_ERROR)

@@ -9,13 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-OPERATIONAL = {"operational": True}
+OPERATIONAL: dict[str, Any] = {"operational": True}
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # Infinities and NaN have no JSON form, so no fingerprint.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 def _op(default: Any, **limits: Any) -> Any:
@@ -145,10 +148,15 @@ class RespondConfig(Section):
     """Whether an answer cut at max_tokens is kept (small models rarely stop by themselves)."""
 
 
+Method = Literal["modified_instruction", "rewrite", "reference"]
+
+
+def _best_method() -> dict[Method, float]:
+    return {"modified_instruction": 1.0}
+
+
 class CorruptConfig(Section):
-    methods: dict[Literal["modified_instruction", "rewrite", "reference"], float] = Field(
-        default_factory=lambda: {"modified_instruction": 1.0}
-    )
+    methods: dict[Method, float] = Field(default_factory=_best_method)
     """Share of the instructions each method gets; shares are normalised."""
     single_call: bool = False
     """True: modified instruction and its answer in one completion with section markers, as in
@@ -311,8 +319,16 @@ class RunConfig(Section):
                 "select.drop_all_right needs judge.adaptive=false: adaptive judging stops"
                 " before it can know that every draw is right"
             )
+        if any(share < 0 for share in self.corrupt.methods.values()):
+            raise ValueError(f"corrupt.methods has a share below 0: {self.corrupt.methods}")
         if not self.corrupt.methods or sum(self.corrupt.methods.values()) <= 0:
             raise ValueError("corrupt.methods needs at least one method with a share above 0")
+        wanted = self.select_instructions
+        if wanted.min_complexity > wanted.max_complexity:
+            raise ValueError(
+                f"select_instructions.min_complexity={wanted.min_complexity} is above"
+                f" max_complexity={wanted.max_complexity}"
+            )
         if self.judge.sampling.max_tokens >= self.engine.max_model_len:
             raise ValueError(
                 f"judge.sampling.max_tokens={self.judge.sampling.max_tokens} leaves no room for"

@@ -4,6 +4,7 @@ Also the other direction: the resolved YAML saved with a run, and the part of a 
 bears identity (everything that is not marked operational).
 """
 
+import copy
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ def parse_config(
     raw: dict[str, Any], overrides: Sequence[str] = (), source: str = "config"
 ) -> RunConfig:
     """Validates plain data with overrides on top; errors as in `load_config`."""
+    raw = copy.deepcopy(raw)
     for override in overrides:
         _apply_override(raw, override)
     try:
@@ -64,7 +66,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"no config file at {path}; recipes are in ray_jobs/configs/")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; change its permissions") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise ConfigError(f"{path}{line}: not readable as YAML; mend the syntax") from None
@@ -81,9 +85,10 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: write it as section.key=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"override {override!r}: the value is not readable as YAML") from None
-    if isinstance(value, str):
+    # What was quoted is meant as text.
+    if isinstance(value, str) and value == text.strip():
         value = _as_number(value)
     *sections, last = key.strip().split(".")
     here = raw
@@ -100,7 +105,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 def _as_number(text: str) -> str | float:
     """YAML 1.1 reads `1e-6` as text, since it has no dot; users mean the number."""
     try:
-        return float(text) if text[:1].isdigit() else text
+        return float(text) if text.lstrip("+-")[:1].isdigit() else text
     except ValueError:
         return text
 
@@ -110,7 +115,7 @@ def _first_line(error: ValidationError) -> str:
     problems = error.errors()
     unknown = [p for p in problems if p["type"] == "extra_forbidden"]
     problem = (unknown or problems)[0]
-    key = ".".join(str(part) for part in problem["loc"])
+    key = ".".join(str(part) for part in problem["loc"] if not _is_pydantics(part))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key}; did you mean {_nearest(key)}?{more}"
@@ -118,6 +123,11 @@ def _first_line(error: ValidationError) -> str:
     if not key:
         return message + more
     return f"{key}={problem['input']!r}: {message[:1].lower()}{message[1:]}{more}"
+
+
+def _is_pydantics(part: int | str) -> bool:
+    """True for what pydantic adds to a place: the member of a union, the key of a mapping."""
+    return str(part) in ("str", "[key]") or str(part).startswith("tuple[")
 
 
 def _nearest(key: str) -> str:

@@ -95,7 +95,8 @@ def _memory(config: RunConfig) -> str:
     # Stored weights are two bytes a parameter.
     training = 0 if on_gpu else weights / 2 * _TRAINING_BYTES_PER_PARAMETER
     cache = 0 if on_gpu else (config.engine.kv_cache_gib or 2.0) * GIB
-    wanted = (weights + cache) * config.engine.replicas + training * config.training.num_workers
+    engines = config.engine.replicas if config.engine.kind == "vllm" else 0
+    wanted = (weights + cache) * engines + training * config.training.num_workers
     available = psutil.virtual_memory().available
     line = f"{wanted / GIB:.1f} GiB wanted on one machine, {available / GIB:.1f} GiB available"
     if wanted > available and config.ray.address is None:

@@ -72,7 +72,9 @@ def paired_accuracies(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Accuracies per pair of two judges on the pairs that both have read, in the same order."""
     common = {o.pair_id for o in before} & {o.pair_id for o in after}
-    kept = [sorted((o for o in side if o.pair_id in common), key=_pair_id) for side in (before, after)]
+    kept = [
+        sorted((o for o in side if o.pair_id in common), key=_pair_id) for side in (before, after)
+    ]
     return accuracy_per_pair(kept[0]), accuracy_per_pair(kept[1])
 
 

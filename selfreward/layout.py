@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 def join(root: str, *parts: str) -> str:
     """Joins URL or path pieces with single slashes."""
-    return "/".join([root.rstrip("/"), *(p.strip("/") for p in parts)])
+    # The slashes of `memory://` belong to the protocol.
+    start = root if root.endswith("://") else root.rstrip("/")
+    return "/".join([start, *(p.strip("/") for p in parts)])
 
 
 @dataclass(frozen=True, slots=True)

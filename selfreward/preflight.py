@@ -55,10 +55,18 @@ def _quiet() -> None:
 
 
 def bundles_needed(config: RunConfig) -> list[Bundle]:
-    """Everything a run holds at its largest moment, one bundle for what must share a node."""
-    engines = list(resources_needed(config.engine))
-    if config.generator is not None:
-        engines += resources_needed(config.generator.engine)
+    """What a run holds at its largest moment (most GPUs, then CPUs); see `phases`."""
+    return max(phases(config), key=_weight)
+
+
+def phases(config: RunConfig) -> tuple[list[Bundle], list[Bundle]]:
+    """What a run holds while generating and while training.
+
+    One bundle for what must share a node.
+    """
+    pools = [config.engine, *([config.generator.engine] if config.generator else [])]
+    engines = [bundle for pool in pools for bundle in resources_needed(pool)]
+    kept = [b for p in pools if p.placement == "dedicated" for b in resources_needed(p)]
     training = config.training
     trainer: Bundle = {"CPU": training.num_cpus_per_worker}
     if training.use_gpu:
@@ -67,9 +75,7 @@ def bundles_needed(config: RunConfig) -> list[Bundle]:
     in_flight = config.ray.shards_in_flight or 2 * config.engine.replicas
     tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * in_flight
     # Shard tasks and trainers never run at once; engines stay beside both unless they are shared.
-    while_generating = engines + tasks
-    while_training = trainers if config.engine.placement == "shared" else engines + trainers
-    return max((while_generating, while_training), key=_weight)
+    return engines + tasks, kept + trainers
 
 
 def _weight(bundles: Sequence[Bundle]) -> tuple[float, float]:
@@ -105,10 +111,13 @@ def check_resources(config: RunConfig) -> None:
     Raises:
         ResourceError: naming what is missing, before anything was started.
     """
-    bundles = bundles_needed(config)
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    missing = shortfall(bundles, nodes)
-    if missing is None:
+    # The phase with more GPUs may be the one with fewer CPUs: both have to fit.
+    for bundles in phases(config):
+        missing = shortfall(bundles, nodes)
+        if missing is not None:
+            break
+    else:
         return
     if config.ray.autoscaling:
         from ray.autoscaler.sdk import request_resources  # needs a cluster to talk to

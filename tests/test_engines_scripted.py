@@ -119,7 +119,7 @@ def judged(first: int, second: int, index: int = 0, **sampling: Any) -> Generati
     ],
 )
 def test_the_chance_of_naming_the_first(
-    first: int, second: int, iteration: int, config: dict[str, float], expected: float
+    first: int, second: int, iteration: int, config: dict[str, Any], expected: float
 ) -> None:
     model = ModelRef(name="scripted", iteration=iteration, fingerprint="f")
     chance = chance_of_first(judged(first, second), model, ScriptedConfig(**config))

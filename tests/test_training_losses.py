@@ -1,7 +1,6 @@
 """Losses against numbers worked by hand and against TRL."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,9 +68,7 @@ def test_target_logps_and_gradients_equal_plain_autograd(
     hidden = torch.randn(10, 8, dtype=torch.float64, requires_grad=True)
     head = torch.randn(17, 8, dtype=torch.float64, requires_grad=True)
     target, weight = torch.randint(17, (10,)), torch.randn(10)
-    ours = torch.autograd.grad(
-        (target_logps(hidden, head, target) * weight).sum(), (hidden, head)
-    )
+    ours = torch.autograd.grad((target_logps(hidden, head, target) * weight).sum(), (hidden, head))
     wanted = torch.autograd.grad((plain_logps(hidden, head, target) * weight).sum(), (hidden, head))
     for a, b in zip(ours, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
@@ -91,10 +88,3 @@ def test_logits_exist_only_at_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "logsumexp", recording)
     target_logps(torch.randn(10, 8), torch.randn(50, 8), torch.zeros(10, dtype=torch.long))
     assert sizes == [(4, 50), (4, 50), (2, 50)]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny_model import make_tiny_model
-
-    return make_tiny_model(tmp_path_factory.mktemp("tiny"))

@@ -28,9 +28,7 @@ def _free_port() -> int:
 
 def _join_group(rank: int, port: int) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 
 
 def _train_worker(rank: int, port: int, root: str, jobs: list[tuple[str, dict[str, Any]]]) -> None:
@@ -52,6 +50,15 @@ def _train_worker(rank: int, port: int, root: str, jobs: list[tuple[str, dict[st
             numbers = {"loss": curve(result), "norm": curve(result, "train/grad_norm")}
             numbers["eval"] = [result.history[-1]["eval/loss"]]
             (folder / f"{name}.json").write_text(json.dumps(numbers))
+
+    def read() -> None:
+        if rank == 1:
+            raise DataError("no such file on this node")
+
+    try:
+        together(read)
+    except DataError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
     dist.destroy_process_group()
 
 
@@ -93,7 +100,9 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
     for name, settings in jobs:
         alone = TrainingConfig(**(settings | {"num_workers": 1, "strategy": "ddp"}))
         result = run_here(
-            make_task(root / "model", root / "data", alone), root / "alone", keep=root / "one" / name
+            make_task(root / "model", root / "data", alone),
+            root / "alone",
+            keep=root / "one" / name,
         )
         found[f"{name}-alone"] = {
             "loss": curve(result),
@@ -123,7 +132,7 @@ def test_two_workers_repeat_the_numbers_of_one(
     ours, alone = curves[name], curves[f"{name}-alone"]
     assert len(ours["loss"]) == 4
     assert ours["loss"] == pytest.approx(alone["loss"], abs=tolerance)
-    assert ours["norm"] == pytest.approx(alone["norm"], rel=100 * tolerance if tolerance > 1e-4 else 1e-3)
+    assert ours["norm"] == pytest.approx(alone["norm"], rel=10 * tolerance)
     assert ours["eval"] == pytest.approx(alone["eval"], abs=tolerance)
 
 
@@ -142,23 +151,8 @@ def test_a_sharded_checkpoint_is_a_plain_model(
             torch.testing.assert_close(ours, wanted, rtol=0, atol=2e-4, msg=key)
 
 
-def _failing_worker(rank: int, port: int, folder: str) -> None:
-    _join_group(rank, port)
-
-    def work() -> int:
-        if rank == 1:
-            raise DataError("no such file on this node")
-        return 7
-
-    try:
-        together(work)
-    except DataError as error:
-        (Path(folder) / f"{rank}.txt").write_text(str(error))
-    dist.destroy_process_group()
-
-
-def test_what_fails_on_one_worker_fails_on_all(tmp_path: Path) -> None:
-    mp.spawn(_failing_worker, args=(_free_port(), str(tmp_path)), nprocs=2)
-    assert [(tmp_path / f"{r}.txt").read_text() for r in (0, 1)] == 2 * [
-        "no such file on this node"
-    ]
+def test_what_fails_on_one_worker_fails_on_all(
+    curves: dict[str, dict[str, list[float]]],
+) -> None:
+    (root,) = map(Path, map(str, curves["folders"]["root"]))
+    assert [(root / f"{r}.txt").read_text() for r in (0, 1)] == 2 * ["no such file on this node"]

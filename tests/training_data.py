@@ -12,8 +12,9 @@ import torch.distributed as dist
 from selfreward.config import TrainingConfig
 from selfreward.records import Message, Preference, TrainingExample
 from selfreward.schemas import to_table
-from selfreward.training.loop import LoopResult, TrainingTask, run_training
+from selfreward.training.loop import run_training
 from selfreward.training.model import ModelSource
+from selfreward.training.task import LoopResult, TrainingTask
 
 
 def make_examples(count: int) -> list[TrainingExample]:

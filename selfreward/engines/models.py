@@ -126,7 +126,7 @@ def _from_hub(name: str, revision: str | None) -> str:
 
     at = f" at revision {revision!r}" if revision else ""
     try:
-        folder = snapshot_download(name, revision=revision, allow_patterns=HUB_PATTERNS)
+        folder = snapshot_download(name, revision=revision, allow_patterns=list(HUB_PATTERNS))
     except HFValidationError:
         reason = "it is neither an existing folder nor a valid Hugging Face id"
     except LocalEntryNotFoundError:

@@ -5,8 +5,10 @@ import copy
 import time
 from typing import Any
 
+from jinja2 import TemplateError
+
 from selfreward.config import EngineConfig
-from selfreward.engines.engine_loop import EngineLoop, RequestRefusedError
+from selfreward.engines.engine_loop import EngineLoop, RequestRefusedError, one_line
 from selfreward.engines.models import folder_on_this_node
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest, ReplicaHealth, Sampling
 from selfreward.engines.replica import BoardClient, ReplicaSpec, WeightsGate
@@ -66,12 +68,18 @@ class ChatPrompts:
             )
 
     def token_ids(self, messages: Conversation) -> list[int]:
-        """Token ids of a conversation up to where the assistant's next turn begins."""
-        text = self._tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in messages],
-            add_generation_prompt=True,
-            tokenize=False,
-        )
+        """Token ids of a conversation up to where the assistant's next turn begins.
+
+        Raises:
+            RequestRefusedError: the chat template has no place for these turns.
+        """
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=False
+            )
+        except TemplateError as error:
+            raise RequestRefusedError(f"chat template: {error}") from error
         # The template writes the special tokens itself; a second BOS would shift everything.
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
@@ -80,12 +88,12 @@ class ChatPrompts:
         """Text → its one token id.
 
         Raises:
-            ValueError: a text is more than one token.
+            RequestRefusedError: a text is more than one token.
         """
         ids = {t: self._tokenizer.encode(t, add_special_tokens=False) for t in texts}
         for text, token_ids in ids.items():
             if len(token_ids) != 1:
-                raise ValueError(f"logps_of {text!r} is {len(token_ids)} tokens, not one")
+                raise RequestRefusedError(f"logps_of {text!r} is {len(token_ids)} tokens, not one")
         return {text: token_ids[0] for text, token_ids in ids.items()}
 
 
@@ -94,30 +102,37 @@ def sampling_params(sampling: Sampling, room: int, logps_ids: dict[str, int]) ->
 
     vLLM samples child i of n with seed + i, which is what `Sampling.seed` promises. Greedy draws
     get no seed: a generator per request costs time and decides nothing.
+
+    Raises:
+        RequestRefusedError: a value vLLM does not accept.
     """
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-    structured = None
+    guided: dict[str, Any] = {}
     if sampling.choices:
-        structured = StructuredOutputsParams(choice=list(sampling.choices))
+        guided = {"choice": list(sampling.choices)}
     elif sampling.regex is not None:
-        structured = StructuredOutputsParams(regex=sampling.regex)
+        guided = {"regex": sampling.regex}
     elif sampling.json_schema is not None:
-        structured = StructuredOutputsParams(json=sampling.json_schema)
-    return SamplingParams(
-        n=sampling.n,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        seed=sampling.seed if sampling.temperature > 0 else None,
-        max_tokens=min(sampling.max_tokens, room),
-        stop=list(sampling.stop),
-        structured_outputs=structured,
-        logprob_token_ids=list(logps_ids.values()) or None,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
+        guided = {"json": sampling.json_schema}
+    try:
+        return SamplingParams(
+            n=sampling.n,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            seed=sampling.seed if sampling.temperature > 0 else None,
+            max_tokens=min(sampling.max_tokens, room),
+            stop=list(sampling.stop),
+            structured_outputs=StructuredOutputsParams(**guided) if guided else None,
+            logprob_token_ids=list(logps_ids.values()) or None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+    except VLLMClientError as error:
+        raise RequestRefusedError(one_line(error)) from error
 
 
 def _draw(output: Any, logps_ids: dict[str, int]) -> Draw:
@@ -201,7 +216,7 @@ class VLLMReplica:
             logps_ids = self._prompts.single_token_ids(request.sampling.logps_of)
             params = sampling_params(request.sampling, context - num_prompt_tokens, logps_ids)
             output = await self._loop.generate({"prompt_token_ids": prompt}, params)
-        except (RequestRefusedError, ValueError, TypeError) as error:
+        except RequestRefusedError as error:
             return Completion(
                 request_id=request.id,
                 model=model,

@@ -1,5 +1,6 @@
 """One iteration M_t -> M_t+1: judge, select, balance, train."""
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -180,7 +181,10 @@ def train_judge(
         title = f"train M{iteration} ({config.training.objective}, {rows.num_records} rows)"
         job = TrainingJob(
             name=f"iteration-{iteration:02d}",
-            model=start.location,
+            # The seed by its name: every node has its own copy of it.
+            model=start.ref.name,
+            revision=config.model.revision if start.ref.iteration == 0 else None,
+            trust_remote_code=config.model.trust_remote_code,
             data=tuple(sealed_shards(rows.folder)),
             record="TrainingExample" if config.training.objective == "sft" else "Preference",
             validation=tuple(validation),
@@ -191,17 +195,18 @@ def train_judge(
             reference_cache=join(folder, "reference"),
             model_fingerprint=start.ref.fingerprint,
         )
+        begin = time.monotonic()
         with run.display.waiting(title):
             result = train(job)
         summary = ShardSummary(
             index=0,
             num_inputs=rows.num_records,
             num_records=result.num_examples,
-            drops=dict(result.dropped),
+            drops={reason: n for reason, n in result.dropped.items() if n},
             ledger={"train_tokens": result.num_tokens},
         )
-        extra = asdict(result)
-        complete(folder, manifest, [summary], result.seconds, extra)
+        extra = {k: v for k, v in asdict(result).items() if k != "history"}
+        complete(folder, manifest, [summary], time.monotonic() - begin, extra)
         run.display.line(
             f"M{iteration}: {result.steps} steps, {result.tokens_per_s:.0f} tok/s,"
             + ", ".join(f" {k} {v:.3f}" for k, v in result.metrics.items() if k.startswith("eval/"))

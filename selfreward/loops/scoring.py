@@ -4,7 +4,6 @@ from typing import Any
 
 from selfreward.config_loading import identity
 from selfreward.evaluation import measure, paired_accuracies, read_outcomes
-from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import join
 from selfreward.loops.pairs import Source
 from selfreward.loops.pools import PlacedModel
@@ -27,7 +26,6 @@ def evaluate_model(run: Run, model: PlacedModel, sets: dict[str, Source]) -> dic
     """Judges every set once in both orders and writes `evaluation.json` of the iteration."""
     config = run.config
     iteration = model.ref.iteration
-    get_pairwise_rubric(config.judge.rubric)
     logic = Judge(
         rubric_id=config.judge.rubric,
         sampling=config.evaluation.sampling,

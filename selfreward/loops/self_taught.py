@@ -9,6 +9,7 @@ run again after any interruption goes on where the last attempt stopped.
 """
 
 from selfreward.config import RunConfig
+from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
 from selfreward.loops.force import remove_from
 from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
@@ -29,6 +30,8 @@ def run_self_taught(
         SelfRewardError: the engines or the training failed for good.
     """
     layout = Layout(absolute_root(config.run_dir))
+    # Before anything is started: a mistyped rubric would only show after hours of answers.
+    get_pairwise_rubric(config.judge.rubric)
     if force is not None:
         remove_from(layout, force)
     with open_run(config, display) as (run, models):

@@ -52,6 +52,21 @@ def open_run(config: RunConfig, display: Display | None = None) -> Iterator[tupl
         finally:
             pools.stop()
             board.stop()
+            _close(layout, pools)
+
+
+def _close(layout: Layout, pools: Pools) -> None:
+    """Adds what this attempt cost to the run's record; an attempt that did nothing adds nothing."""
+    if pools.engine_starts == 0:
+        return
+    record = files.read_json(layout.run_json)
+    attempt = {
+        "finished_at": now(),
+        "engine_starts": pools.engine_starts,
+        "swap_seconds": [round(s, 2) for s in pools.swap_seconds],
+    }
+    record["attempts"] = [*record.get("attempts", []), attempt]
+    files.write_json(layout.run_json, record)
 
 
 def _models(config: RunConfig) -> Models:

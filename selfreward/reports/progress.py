@@ -46,8 +46,10 @@ class Display:
             with _repeat(PLAIN_EVERY_S, lambda: self._plain(title, num_rows, read, begin)):
                 yield
         done = read()
-        speed = f", {done[1] / max(1e-9, time.monotonic() - begin):.0f} tok/s" if done else ""
-        self.line(f"{title}: done in {time.monotonic() - begin:.1f} s{speed}")
+        elapsed = max(1e-9, time.monotonic() - begin)
+        # A stage without an engine makes no tokens.
+        speed = f", {done[1] / elapsed:.0f} tok/s" if done and done[1] else ""
+        self.line(f"{title}: done in {elapsed:.1f} s{speed}")
 
     @contextmanager
     def waiting(self, title: str) -> Iterator[None]:

@@ -117,7 +117,9 @@ def render(summary: RunSummary) -> Group:
 
 def print_summary(summary: RunSummary, console: Console) -> None:
     # A table wrapped to the 80 columns of a log file is not readable as a table.
-    wide = console if console.is_terminal else Console(width=118, highlight=False, file=console.file)
+    wide = (
+        console if console.is_terminal else Console(width=118, highlight=False, file=console.file)
+    )
     wide.print(render(summary))
 
 
@@ -146,7 +148,9 @@ def _number(value: Any) -> str:
 
 
 def _accuracies(summary: RunSummary) -> Table:
-    table = Table(title="Judges on pairs kept out of training", title_justify="left", pad_edge=False)
+    table = Table(
+        title="Judges on pairs kept out of training", title_justify="left", pad_edge=False
+    )
     headings = ("model", "set", "pairs", "accuracy", "interval", "both orders", "first", "failed")
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("model", "set") else "right")
@@ -174,8 +178,10 @@ def _where(summary: RunSummary) -> list[str]:
     if summary.current is not None:
         current = summary.current
         lines.append(f"current judge: iteration {current['iteration']}, {current['checkpoint']}")
-    if "engine_starts" in summary.record:
-        swaps = ", ".join(f"{s:.1f} s" for s in summary.record["swap_seconds"]) or "none"
-        lines.append(f"engine starts: {summary.record['engine_starts']}; weight swaps: {swaps}")
+    for number, attempt in enumerate(summary.record.get("attempts", []), 1):
+        swaps = ", ".join(f"{s:.1f} s" for s in attempt["swap_seconds"]) or "none"
+        lines.append(
+            f"attempt {number}: {attempt['engine_starts']} engine start(s), weight swaps: {swaps}"
+        )
     lines.append(f"run folder: {summary.layout.root}")
     return lines

@@ -96,9 +96,7 @@ class KeepCategories:
                 result.dropped.append(_drop(row, self.name, DropReason.NOT_SELECTED, unwanted))
             elif balance_rank(row.id) > self.cutoffs.get(row.category or "", -1):
                 detail = f"enough of category {row.category}"
-                result.dropped.append(
-                    _drop(row, self.name, DropReason.OVER_CATEGORY_SHARE, detail)
-                )
+                result.dropped.append(_drop(row, self.name, DropReason.OVER_CATEGORY_SHARE, detail))
             else:
                 result.records.append(row)
             results.append(result)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from selfreward.config import CorruptConfig, SamplingConfig
 from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest
 from selfreward.judging.answers import is_checkable, matches_reference
+from selfreward.judging.filters import normalised_text
 from selfreward.judging.prompts import (
     corrupt_single_call_messages,
     modify_instruction_messages,
@@ -104,7 +105,7 @@ class Corrupt:
             text = None if drop else parse_modified_instruction(completion.draws[0].text)
             if drop is not None:
                 made[row.id] = drop
-            elif text is None or text == row.instruction.messages[-1].content.strip():
+            elif text is None or _asks_the_same(row, text):
                 made[row.id] = _drop(
                     row, DropReason.UNPARSED_CORRUPTION, "no modified instruction in the completion"
                 )
@@ -153,10 +154,13 @@ class Corrupt:
                 continue
             draw = completion.draws[0]
             parsed = parse_single_call(draw.text)
-            if parsed is None:
-                made.append(
-                    _drop(row, DropReason.UNPARSED_CORRUPTION, "the section markers are missing")
-                )
+            if parsed is None and draw.finish_reason == "length":
+                detail = f"cut after {draw.num_tokens} tokens"
+                made.append(_drop(row, DropReason.TRUNCATED_RESPONSE, detail))
+                continue
+            if parsed is None or _asks_the_same(row, parsed[0]):
+                detail = "no modified instruction with its answer between the section markers"
+                made.append(_drop(row, DropReason.UNPARSED_CORRUPTION, detail))
                 continue
             response = _response(row, draw, parsed[1], completion, 0)
             made.append(_pair(row, response, Corruption.MODIFIED_INSTRUCTION, parsed[0]))
@@ -254,9 +258,10 @@ class Corrupt:
 def pick_method(row: AnsweredInstruction, config: CorruptConfig, seed: int) -> Corruption | None:
     """Picks a method by the configured shares; `reference` only where the answer can be checked."""
     reference = row.instruction.reference_answer
+    # In a fixed order: a fingerprint does not know in which order the config lists them.
     shares = {
         Corruption(name): share
-        for name, share in config.methods.items()
+        for name, share in sorted(config.methods.items())
         if share > 0
         and (name != Corruption.REFERENCE or (reference is not None and is_checkable(reference)))
     }
@@ -268,6 +273,11 @@ def pick_method(row: AnsweredInstruction, config: CorruptConfig, seed: int) -> C
         if point < 0:
             return method
     return list(shares)[-1]
+
+
+def _asks_the_same(row: AnsweredInstruction, modified: str) -> bool:
+    """A good answer to the instruction itself would be labelled the worse one."""
+    return normalised_text(modified) == normalised_text(row.instruction.messages[-1].content)
 
 
 def _response(

@@ -51,7 +51,7 @@ class Judge:
     ) -> list[RowResult[Judgment]]:
         results = [RowResult[Judgment](row.id) for row in rows]
         open_orders = [_Order(i, row, p) for i, row in enumerate(rows) for p in Position]
-        drawn, size = 0, self.draws_per_round
+        drawn, size = 0, min(self.draws_per_round, self.max_draws_per_round)
         while open_orders and drawn < self.num_draws:
             size = self.num_draws if not self.adaptive else min(size, self.num_draws - drawn)
             requests = [self._request(order, drawn, size) for order in open_orders]

@@ -1,14 +1,20 @@
-"""Labelled pairs of the user's: files of {prompt | messages, chosen, rejected} as response pairs."""
+"""Labelled pairs of the user's: files of {prompt | messages, chosen, rejected} as response pairs.
 
+Chosen and rejected may be whole conversations: their last turn is the response, and where there
+is no prompt column, what both begin with is the prompt.
+"""
+
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, ResponsePair
-from selfreward.stages.sources import read_rows, to_instruction
-from selfreward.storage.shards import ShardSummary, shard_name, write_records
+from selfreward.stages.sources import clean_text, has_prompt, read_rows, to_instruction
+from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
 
 
 def build_labelled(
@@ -28,32 +34,31 @@ def build_labelled(
                 f"{path}: labelled pairs need the columns chosen and rejected beside prompt or"
                 f" messages; it has {sorted(row)}"
             )
-        made = _pair(row, path, max_chars)
+        made = _pair(row, path.rstrip("/").rpartition("/")[2], max_chars)
+        if isinstance(made, ResponsePair) and made.id in seen:
+            made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same pair stands above")
         if isinstance(made, ResponsePair):
-            if made.id not in seen:
-                seen.add(made.id)
-                pairs.append(made)
+            seen.add(made.id)
+            pairs.append(made)
         else:
             dropped.append(made)
         if max_pairs is not None and len(pairs) == max_pairs:
             break
     if not pairs:
-        raise DataError(f"{path}: no usable pair; {len(dropped)} rows were dropped")
+        reasons = ", ".join(f"{reason} {n}" for reason, n in _count(dropped).items())
+        raise DataError(f"{path}: no usable pair; dropped rows: {reasons or 'none'}")
     return list(_write(folder, pairs, dropped, shard_size))
 
 
-def _pair(row: dict[str, Any], path: str, max_chars: int) -> ResponsePair | DroppedRow:
-    found = to_instruction(row, ColumnsConfig(), path, max_chars)
+def _pair(row: dict[str, Any], source: str, max_chars: int) -> ResponsePair | DroppedRow:
+    found = to_instruction(_with_prompt(row), ColumnsConfig(), source, max_chars)
     if isinstance(found, DroppedRow):
-        return found
-    chosen, rejected = _text(row["chosen"]), _text(row["rejected"])
+        return replace(found, stage="labelled")
+    chosen, rejected = _text(row.get("chosen")), _text(row.get("rejected"))
     if not chosen or not rejected:
-        return DroppedRow(
-            row_id=found.id,
-            stage="labelled",
-            reason=DropReason.EMPTY_RESPONSE,
-            detail="chosen or rejected has no text",
-        )
+        return _drop(found.id, DropReason.EMPTY_RESPONSE, "chosen or rejected has no text")
+    if chosen == rejected:
+        return _drop(found.id, DropReason.SAME_RESPONSE, "chosen and rejected are the same text")
     return ResponsePair.new(
         instruction_id=found.id,
         messages=found.messages,
@@ -65,20 +70,36 @@ def _pair(row: dict[str, Any], path: str, max_chars: int) -> ResponsePair | Drop
     )
 
 
+def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
+    """Adds the prompt of two whole conversations that part only in their last turn."""
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if has_prompt(row) or not isinstance(chosen, list) or not isinstance(rejected, list):
+        return row
+    return row if chosen[:-1] != rejected[:-1] else row | {"prompt": chosen[:-1]}
+
+
 def _text(value: Any) -> str:
     """A response as text; the conversational form's last turn where it is a list of turns."""
     if isinstance(value, list):
-        value = value[-1].get("content") if value and isinstance(value[-1], dict) else None
-    return value.strip() if isinstance(value, str) else ""
+        last = value[-1] if value and isinstance(value[-1], dict) else {}
+        value = last.get("content", last.get("value"))
+    return clean_text(value.strip()) if isinstance(value, str) else ""
+
+
+def _drop(row_id: str, reason: DropReason, detail: str) -> DroppedRow:
+    return DroppedRow(row_id=row_id, stage="labelled", reason=reason, detail=detail)
+
+
+def _count(dropped: list[DroppedRow]) -> dict[str, int]:
+    return dict(Counter(drop.reason.value for drop in dropped))
 
 
 def _write(
     folder: str, pairs: list[ResponsePair], dropped: list[DroppedRow], shard_size: int
 ) -> Iterator[ShardSummary]:
     write_records(join(folder, "dropped", shard_name(0)), dropped, DroppedRow)
-    drops: dict[str, int] = {}
-    for drop in dropped:
-        drops[drop.reason.value] = drops.get(drop.reason.value, 0) + 1
+    drops = _count(dropped)
+    remove_shards_from(folder, -(-len(pairs) // shard_size))
     for index, start in enumerate(range(0, len(pairs), shard_size)):
         shard = pairs[start : start + shard_size]
         write_records(join(folder, shard_name(index)), shard, ResponsePair)

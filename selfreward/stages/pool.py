@@ -6,7 +6,7 @@ are never trained on.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selfreward.config import PoolConfig
 from selfreward.errors import DataError
@@ -14,7 +14,7 @@ from selfreward.judging.filters import NearDuplicateIndex, exact_key
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, Instruction, derived_seed
 from selfreward.stages.sources import check_columns, read_rows, to_instruction
-from selfreward.storage.shards import ShardSummary, shard_name, write_records
+from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,7 @@ def build_pool(
     """
     kept: list[Instruction] = []
     dropped: list[DroppedRow] = []
-    num_rows = 0
     for item in _deduplicated(_instructions(config), config, seed):
-        num_rows += 1
         if isinstance(item, DroppedRow):
             dropped.append(item)
         else:
@@ -57,10 +55,9 @@ def build_pool(
     drops: dict[str, int] = {}
     for drop in dropped:
         drops[drop.reason.value] = drops.get(drop.reason.value, 0) + 1
-    # The drops belong to the pool as a whole; they are counted with the training split.
-    summaries["train"].append(
-        ShardSummary(index=-1, num_inputs=len(dropped), num_records=0, drops=drops, ledger={})
-    )
+    # The drops belong to the pool as a whole; they are counted with the first training shard.
+    first = summaries["train"][0]
+    summaries["train"][0] = replace(first, num_inputs=first.num_inputs + len(dropped), drops=drops)
     return summaries
 
 
@@ -111,9 +108,10 @@ def _check_usable(
     why = f"; {len(dropped)} rows were dropped ({', '.join(reasons)})" if dropped else ""
     if not kept:
         raise DataError(f"{config.path}: no usable instruction{why}")
+    cut = " (pool.max_instructions)" if len(kept) == config.max_instructions else ""
     raise DataError(
-        f"{config.path}: {len(kept)} usable instructions are too few for {sizes.heldout} held-out"
-        f" and {sizes.validation} validation ones plus at least one to train on{why}; lower"
+        f"{config.path}: {len(kept)} usable instructions{cut} are too few for {sizes.heldout}"
+        f" held-out and {sizes.validation} validation ones plus at least one to train on{why}; lower"
         " evaluation.heldout_pairs and evaluation.validation_pairs or give a larger pool"
     )
 
@@ -128,4 +126,5 @@ def _write(folder: str, rows: list[Instruction], config: PoolConfig) -> list[Sha
                 index=index, num_inputs=len(shard), num_records=len(shard), drops={}, ledger={}
             )
         )
+    remove_shards_from(folder, len(summaries))
     return summaries

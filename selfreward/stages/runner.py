@@ -92,6 +92,7 @@ class ShardTask:
         writer = ShardWriter(job.folder, job.index, self._logic.out_type)
         sealed = writer.summary_if_sealed()
         if sealed is not None:
+            self._tell(Progress(rows=sealed.num_inputs, ledger={}))
             return sealed
         rows = self._logic.read(job.inputs)
         finished = writer.finished_ids()

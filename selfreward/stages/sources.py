@@ -7,6 +7,8 @@ at all, or that has none of the wanted columns, is an error.
 import glob
 import io
 import json
+import re
+import zlib
 from collections.abc import Iterator
 from importlib.resources import files as package_files
 from typing import Any
@@ -26,6 +28,9 @@ _MESSAGES = ("messages", "conversation", "conversations", "prompt")
 _INSTRUCTION = ("instruction", "prompt", "question", "query", "text")
 _REFERENCE = ("reference_answer", "reference", "answer")
 _CATEGORY = ("category",)
+_JSONL = re.compile(r"\.(jsonl?|ndjson)(\.(gz|bz2|xz|zst))?$")
+# Half of a pair that was cut apart, as JSON escapes can write it: no file can hold it.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Speakers as data sets name them.
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
 _ROLES |= {"system": "system", "prompter": "user", "bot": "assistant", "model": "assistant"}
@@ -55,7 +60,8 @@ def to_instruction(
     """Maps one row to an instruction, or says why it is none.
 
     The last assistant turns of a finished conversation are cut off: what remains ends with the
-    user's turn, which is what the model has to answer.
+    user's turn, which is what the model has to answer. Characters that are no Unicode text become
+    U+FFFD.
     """
     found = _conversation(row, columns)
     if isinstance(found, str):
@@ -63,7 +69,7 @@ def to_instruction(
         return _drop(row, reason, found)
     while found and found[-1].role == "assistant":
         found = found[:-1]
-    if not found or not found[-1].content.strip():
+    if not found or found[-1].role != "user" or not found[-1].content.strip():
         return _drop(row, DropReason.EMPTY_INSTRUCTION, "nothing is asked")
     size = sum(len(m.content) for m in found)
     if size > max_chars:
@@ -72,20 +78,29 @@ def to_instruction(
     category = _first(row, columns.category, _CATEGORY)
     return Instruction.new(
         messages=found,
-        source=str(row.get("source") or source),
-        category=None if category is None else str(category),
-        reference_answer=None if reference is None else str(reference),
+        source=clean_text(str(row.get("source") or source)),
+        category=None if category is None else clean_text(str(category)),
+        reference_answer=None if reference is None else clean_text(str(reference)),
     )
+
+
+def has_prompt(row: dict[str, Any]) -> bool:
+    """Whether a column of the usual names holds what is asked."""
+    return _first(row, None, (*_MESSAGES, *_INSTRUCTION)) is not None
+
+
+def clean_text(text: str) -> str:
+    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _drop(row: dict[str, Any], reason: DropReason, detail: str) -> DroppedRow:
     shown = str(row.get("id") or json.dumps(row, ensure_ascii=False, default=str))[:200]
-    return DroppedRow(row_id=shown, stage="pool", reason=reason, detail=detail)
+    return DroppedRow(row_id=clean_text(shown), stage="pool", reason=reason, detail=detail)
 
 
 def check_columns(first_row: dict[str, Any], columns: ColumnsConfig, path: str) -> None:
     """Raises DataError when a pool has no column that can hold an instruction."""
-    for wanted in (columns.messages, columns.instruction, columns.reference_answer):
+    for wanted in columns.model_dump().values():
         if wanted is not None and wanted not in first_row:
             raise DataError(
                 f"{path}: no column {wanted!r}; it has {sorted(first_row)}; set pool.columns"
@@ -98,9 +113,11 @@ def check_columns(first_row: dict[str, Any], columns: ColumnsConfig, path: str) 
         )
 
 
-def _first(row: dict[str, Any], named: str | None, usual: tuple[str, ...]) -> Any:
+def _first(
+    row: dict[str, Any], named: str | None, usual: tuple[str, ...], kind: type = object
+) -> Any:
     for name in (named,) if named else usual:
-        if row.get(name) is not None:
+        if row.get(name) is not None and isinstance(row[name], kind):
             return row[name]
     return None
 
@@ -108,12 +125,12 @@ def _first(row: dict[str, Any], named: str | None, usual: tuple[str, ...]) -> An
 def _conversation(row: dict[str, Any], columns: ColumnsConfig) -> list[Message] | str:
     turns = None
     if columns.instruction is None:
-        turns = _first(row, columns.messages, _MESSAGES)
-    if isinstance(turns, list):
+        turns = _first(row, columns.messages, _MESSAGES, list)
+    if turns is not None:
         return _turns(turns)
-    text = _first(row, columns.instruction, _INSTRUCTION)
-    if isinstance(text, str):
-        return [Message(role="user", content=text)]
+    text = _first(row, columns.instruction, _INSTRUCTION, str)
+    if text is not None:
+        return [Message(role="user", content=clean_text(text))]
     return "no column"
 
 
@@ -130,12 +147,12 @@ def _turns(turns: list[Any]) -> list[Message] | str:
             return "a system turn after the first"
         if messages and messages[-1].role == role:
             return f"two {role} turns in a row"
-        messages.append(Message(role=role, content=content))  # type: ignore[arg-type]
+        messages.append(Message(role=role, content=clean_text(content)))  # type: ignore[arg-type]
     return messages
 
 
 def _guess_format(path: str) -> str:
-    if path.endswith((".jsonl", ".json", ".jsonl.gz", ".ndjson")):
+    if _JSONL.search(path):
         return "jsonl"
     if path.endswith((".parquet", ".pq")):
         return "parquet"
@@ -146,19 +163,25 @@ def _expand(path: str) -> list[str]:
     try:
         fs, inner = fsspec.core.url_to_fs(path)
         found = sorted(fs.glob(inner)) if glob.has_magic(inner) else [inner]
-        if not found or not all(fs.isfile(f) for f in found):
-            raise DataError(f"no file at {path}; set pool.path to a file, a glob or a dataset")
-        return [fs.unstrip_protocol(f) for f in found]
-    except (OSError, ValueError, ImportError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
+        if found and all(fs.isfile(f) for f in found):
+            return [fs.unstrip_protocol(f) for f in found]
+    except Exception as error:  # each object store has exceptions of its own
+        raise DataError(f"cannot read {path}: {_line(error)}") from None
+    raise DataError(f"no file at {path}; set pool.path to a file, a glob or a dataset")
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _jsonl_rows(url: str) -> Iterator[dict[str, Any]]:
     try:
-        with fsspec.open(url, "rt", encoding="utf-8", compression="infer") as file:
+        # utf-8-sig: some editors put a byte order mark in front.
+        with fsspec.open(url, "rt", encoding="utf-8-sig", compression="infer") as file:
             yield from _jsonl_lines(file, url)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {url}: {error}") from None
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        # EOFError: compressed and cut off; ValueError: not UTF-8, or an unknown compression.
+        raise DataError(f"cannot read {url}: {_line(error)}") from None
 
 
 def _jsonl_lines(file: Any, url: str) -> Iterator[dict[str, Any]]:
@@ -168,7 +191,9 @@ def _jsonl_lines(file: Any, url: str) -> Iterator[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError:
-            raise DataError(f"{url}, line {number}: not JSON; one object a line is wanted") from None
+            raise DataError(
+                f"{url}, line {number}: not JSON; one object a line is wanted"
+            ) from None
         if not isinstance(row, dict):
             raise DataError(f"{url}, line {number}: a {type(row).__name__}, not an object")
         yield row
@@ -180,29 +205,31 @@ def _parquet_rows(url: str) -> Iterator[dict[str, Any]]:
             for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"cannot read {url} as Parquet: {error}") from None
+        raise DataError(f"cannot read {url} as Parquet: {_line(error)}") from None
 
 
 def _dataset_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
     import datasets  # heavy, and only some pools need it
 
-    fs, inner = fsspec.core.url_to_fs(config.path)
+    path, split = config.path, config.dataset_split
     try:
+        fs, inner = fsspec.core.url_to_fs(path)
+        if fs.isfile(inner):
+            raise DataError(f"{path}: its ending names no format; set pool.format")
         if fs.isdir(inner):
-            loaded = datasets.load_from_disk(config.path)
-            if isinstance(loaded, datasets.DatasetDict):
-                loaded = loaded[config.dataset_split]
+            loaded = datasets.load_from_disk(path)
         else:
-            loaded = datasets.load_dataset(
-                config.path, config.dataset_config, split=config.dataset_split, streaming=True
-            )
-    except KeyError:
-        raise DataError(
-            f"{config.path} has no split {config.dataset_split!r}; set pool.dataset_split"
-        ) from None
+            loaded = datasets.load_dataset(path, config.dataset_config, split=split, streaming=True)
+    except DataError:
+        raise
     except Exception as error:  # `datasets` raises a different class for each kind of miss
-        first = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(
-            f"no file, saved dataset or reachable hub dataset at {config.path} ({first})"
+            f"no file, saved dataset or reachable hub dataset at {path} ({_line(error)})"
         ) from None
+    if isinstance(loaded, datasets.DatasetDict):
+        if split not in loaded:
+            raise DataError(
+                f"{path} has no split {split!r}; set pool.dataset_split to one of {list(loaded)}"
+            )
+        loaded = loaded[split]
     yield from loaded

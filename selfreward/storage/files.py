@@ -9,6 +9,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import fsspec
@@ -20,8 +21,10 @@ from selfreward.errors import StorageError
 T = TypeVar("T")
 
 ATTEMPTS = 5
-# What no retry mends: no room, no permission, not a folder, a read-only disk.
-_FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# What no retry mends.
+_FINAL_ERRNOS = {*_NO_ROOM, *_NOT_ALLOWED, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -38,9 +41,11 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def _transient(error: BaseException) -> bool:
-    if isinstance(error, FileNotFoundError | IsADirectoryError | FileExistsError):
+    # By class too: object stores raise these without a number.
+    final = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
+    if isinstance(error, (*final, IsADirectoryError)):
         return False
-    return isinstance(error, OSError) and error.errno not in _FINAL_ERRNOS
+    return isinstance(error, Exception) and getattr(error, "errno", None) not in _FINAL_ERRNOS
 
 
 def _guarded(action: str, url: str, call: Callable[[], T]) -> T:
@@ -53,12 +58,21 @@ def _guarded(action: str, url: str, call: Callable[[], T]) -> T:
     )
     try:
         return retrying(call)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        why = error.strerror or str(error) or type(error).__name__
-        mend = "; free some space or set run_dir elsewhere" if error.errno == errno.ENOSPC else ""
-        raise StorageError(f"cannot {action} {url}: {why}{mend}") from error
+    except Exception as error:  # each object store has exceptions of its own, few are OSErrors
+        if isinstance(error, FileNotFoundError) and action == "read":
+            raise
+        text = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        why = text or type(error).__name__
+        raise StorageError(f"cannot {action} {url}: {why}{_mend(error)}") from error
+
+
+def _mend(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number in _NO_ROOM:
+        return "; free some space or set run_dir elsewhere"
+    if number in _NOT_ALLOWED or isinstance(error, PermissionError):
+        return "; change its permissions or set run_dir elsewhere"
+    return ""
 
 
 def write_bytes(url: str, data: bytes) -> None:
@@ -93,7 +107,12 @@ def read_bytes(url: str) -> bytes:
 
 def exists(url: str) -> bool:
     fs, path = filesystem(url)
-    return bool(_guarded("look at", url, lambda: fs.exists(path)))
+
+    def look() -> bool:
+        fs.invalidate_cache()  # as in `list_files`
+        return bool(fs.exists(path))
+
+    return _guarded("look at", url, look)
 
 
 def list_files(url: str, suffix: str = "") -> list[str]:
@@ -118,8 +137,11 @@ def remove(url: str) -> None:
     fs, path = filesystem(url)
 
     def drop() -> None:
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        fs.invalidate_cache()  # as in `list_files`
+        # Another process may remove the same at the same time.
+        with suppress(FileNotFoundError):
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
 
     _guarded("remove", url, drop)
 

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from selfreward.errors import RecipeChangedError
+from selfreward.errors import RecipeChangedError, StorageError
 from selfreward.layout import manifest_of
 from selfreward.storage import files
 from selfreward.storage.shards import ShardSummary, add_ledgers
@@ -54,8 +54,14 @@ class Manifest:
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:
     """Returns 24 hex digits of a recipe; a value without a stable JSON form raises TypeError."""
-    text = json.dumps(recipe, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return hashlib.sha256(_stable(recipe).encode()).hexdigest()[:24]
+
+
+def _stable(value: Any) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise TypeError(f"no stable JSON form: {error}") from None
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -65,7 +71,7 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
@@ -124,10 +130,15 @@ def complete(
 
 def read_manifest(folder: str) -> Manifest | None:
     """The manifest of a stage folder, None where there is none."""
+    url = manifest_of(folder)
     try:
-        return Manifest(**files.read_json(manifest_of(folder)))
+        return Manifest(**files.read_json(url))
     except FileNotFoundError:
         return None
+    except TypeError:
+        raise StorageError(
+            f"{url} is no manifest of this version; use another run_dir, or remove {folder}"
+        ) from None
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
@@ -139,8 +150,13 @@ def now() -> str:
 
 
 def _diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    keys = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
-    shown = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in keys[:MAX_DIFF_FIELDS]]
+    # Compared as they are fingerprinted: a tuple is a list, 1 is not 1.0, absent is not None.
+    before, after = ({k: _stable(v) for k, v in recipe.items()} for recipe in (old, new))
+    keys = [k for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
+    shown = [
+        f"{k}: {before.get(k, 'absent')} -> {after.get(k, 'absent')}"
+        for k in keys[:MAX_DIFF_FIELDS]
+    ]
     more = [f"{len(keys) - MAX_DIFF_FIELDS} more"] if len(keys) > MAX_DIFF_FIELDS else []
     return ", ".join(shown + more)
 

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selfreward.errors import StorageError
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason
 from selfreward.schemas import from_table, to_table
@@ -53,9 +54,23 @@ class ShardSummary:
     ledger: dict[str, Any]
 
 
+def _open(url: str) -> pq.ParquetFile:
+    data = files.read_bytes(url)
+    try:
+        return pq.ParquetFile(io.BytesIO(data))
+    except pa.ArrowInvalid:
+        raise StorageError(f"{url} is not readable as Parquet; remove it and run again") from None
+
+
 def read_records(url: str, record_type: type[RecordT]) -> list[RecordT]:
-    """Reads the records of a Parquet file."""
-    return from_table(pq.read_table(io.BytesIO(files.read_bytes(url))), record_type)
+    """Reads the records of a Parquet file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it is not Parquet.
+        DataError: it lacks a column of the record.
+    """
+    return from_table(_open(url).read(), record_type)
 
 
 def write_records(url: str, records: Iterable[RecordT], record_type: type[RecordT]) -> None:
@@ -66,6 +81,12 @@ def write_records(url: str, records: Iterable[RecordT], record_type: type[Record
 def sealed_shards(folder: str) -> list[str]:
     """URLs of the complete shards of a stage folder, in order."""
     return [join(folder, n) for n in files.list_files(folder, ".parquet") if n.startswith("shard-")]
+
+
+def remove_shards_from(folder: str, index: int) -> None:
+    """Removes what an interrupted attempt at a source that was longer then has left."""
+    for url in sealed_shards(folder)[index:]:
+        files.remove(url)
 
 
 def _to_parquet(table: pa.Table, meta: dict[str, Any]) -> bytes:
@@ -99,12 +120,16 @@ class ShardWriter(Generic[RecordT]):
         self._record_type = record_type
 
     def summary_if_sealed(self) -> ShardSummary | None:
-        """The summary of this shard if it is already complete."""
+        """The summary of this shard if it is already complete.
+
+        Parts that are still there, since a crash came between sealing and removing them, go.
+        """
         try:
-            data = files.read_bytes(self.url)
+            file = _open(self.url)
         except FileNotFoundError:
             return None
-        return ShardSummary(index=self._index, **_meta(pq.ParquetFile(io.BytesIO(data))))
+        files.remove(self._parts)
+        return ShardSummary(index=self._index, **_meta(file))
 
     def add(self, results: Sequence[RowResult[RecordT]], ledger: dict[str, Any]) -> None:
         """Makes the results of some rows durable as one part."""
@@ -124,7 +149,7 @@ class ShardWriter(Generic[RecordT]):
         results: dict[str, RowResult[RecordT]] = {}
         ledgers = []
         for name in files.list_files(self._parts, ".parquet"):
-            file = pq.ParquetFile(io.BytesIO(files.read_bytes(join(self._parts, name))))
+            file = _open(join(self._parts, name))
             meta = _meta(file)
             records = iter(from_table(file.read(), self._record_type))
             for row in meta["rows"]:
@@ -143,13 +168,20 @@ class ShardWriter(Generic[RecordT]):
     def seal(self, row_ids: Sequence[str]) -> ShardSummary:
         """Writes the shard in input order and removes its parts.
 
+        Where another attempt at the same shard has sealed it meanwhile, that one stands.
+
         Raises:
             ValueError: a row has no result (a fault of the caller).
         """
         results, ledgers = self._read_parts()
         missing = [r for r in row_ids if r not in results]
         if missing:
-            raise ValueError(f"{self.url}: {len(missing)} rows without a result, first {missing[0]}")
+            sealed = self.summary_if_sealed()
+            if sealed is not None:
+                return sealed
+            raise ValueError(
+                f"{self.url}: {len(missing)} rows without a result, first {missing[0]}"
+            )
         ordered = [results[r] for r in row_ids]
         records = [rec for r in ordered for rec in r.records]
         dropped = [d for r in ordered for d in r.dropped]

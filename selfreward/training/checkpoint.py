@@ -102,9 +102,7 @@ def _for_engine(relative: str) -> bool:
     return not relative.split("/", 1)[0].startswith(TRAINER_PREFIX)
 
 
-def commit_folder(
-    source: str, target: str, keep: Callable[[str], bool] = _for_engine
-) -> None:
+def commit_folder(source: str, target: str, keep: Callable[[str], bool] = _for_engine) -> None:
     """Copies the folder at URL `source` to URL `target`, which then exists whole or not at all.
 
     `keep` is asked with each relative path; by default trainer state stays behind. Files on the

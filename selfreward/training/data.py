@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from selfreward.errors import DataError
 from selfreward.records import Preference, TrainingExample
-from selfreward.schemas import from_table, schema_of
+from selfreward.schemas import from_table
 
 RecordT = TypeVar("RecordT", TrainingExample, Preference)
 
@@ -23,11 +23,10 @@ def read_records(urls: Sequence[str], record_type: type[RecordT]) -> list[Record
     for url in urls:
         try:
             with fsspec.open(url, "rb") as file:
-                table = pq.read_table(file, columns=None)
+                table = pq.read_table(file)
         except FileNotFoundError as error:
             raise DataError(f"no training data at {url}") from error
         except ValueError as error:  # pyarrow's ArrowInvalid is one
             raise DataError(f"{url} is not a Parquet file: {error}") from error
-        kept = [name for name in table.column_names if name in schema_of(record_type).names]
-        records += from_table(table.select(kept) if kept else table, record_type)
+        records += from_table(table, record_type)
     return records

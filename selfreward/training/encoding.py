@@ -77,6 +77,8 @@ def end_of_turn(tokenizer: Any) -> str:
 
 
 def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return ids
 
@@ -107,7 +109,7 @@ def _encode(
         _render(tokenizer, [{"role": m.role, "content": m.content} for m in messages], True)
         for _, _, messages, _ in rows
     ]
-    prompt_ids = _ids(tokenizer, prompts) if prompts else []
+    prompt_ids = _ids(tokenizer, prompts)
     owners = [i for i, row in enumerate(rows) for _ in row[3]]
     completions = _encode_completions(
         tokenizer,
@@ -144,7 +146,7 @@ def encode_examples(
     """
     rows = []
     for e in examples:
-        texts = (e.target,)
+        texts: tuple[str, ...] = (e.target,)
         if with_counter_target and e.counter_target is not None:
             texts = (e.target, e.counter_target)
         rows.append((e.id, e.pair_id, e.messages, texts))

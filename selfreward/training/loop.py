@@ -6,95 +6,36 @@ resumed run repeats the unbroken one.
 """
 
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from selfreward.config import OPERATIONAL, TrainingConfig
 from selfreward.errors import DataError, RecipeChangedError, TrainingError
-from selfreward.records import Preference, TrainingExample, content_id, derived_seed
+from selfreward.records import Preference, TrainingExample, derived_seed
 from selfreward.training.batching import plan_batches, plan_step
 from selfreward.training.checkpoint import mark_complete, write_model
-from selfreward.training.collate import Batch, collate
+from selfreward.training.collate import collate
 from selfreward.training.data import read_records
 from selfreward.training.encoding import EncodedRow, digest, encode_examples, encode_preferences
-from selfreward.training.losses import dpo_terms, nll_sum, sequence_logps
-from selfreward.training.model import ModelSource, load_tokenizer
+from selfreward.training.model import load_tokenizer
+from selfreward.training.objective import Objective
 from selfreward.training.optimizer import learning_rate
 from selfreward.training.parallel import all_reduce_sum, rank, together, world_size
 from selfreward.training.reference import reference_key, reference_logps
 from selfreward.training.scoring import evaluate
 from selfreward.training.setup import Trainee, build
+from selfreward.training.task import LoopResult, Metrics, Progress, TrainingTask, selection_score
 
-Metrics = dict[str, float]
 Report = Callable[[Metrics, Path | None], None]
 """Called by every worker alike with metrics and, at checkpoints, the folder to keep."""
 
 STATE_FILE = "trainer_state.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingTask:
-    """What every worker is told."""
-
-    source: ModelSource
-    data: tuple[str, ...]
-    """Parquet URLs of `record` rows."""
-    record: Literal["TrainingExample", "Preference"]
-    config: TrainingConfig
-    validation: tuple[str, ...] = ()
-    """Parquet URLs of TrainingExample rows."""
-    seed: int = 0
-    reference_cache: str | None = None
-    """Folder URL for reference log-probabilities; None computes them again on resume."""
-    model_fingerprint: str = ""
-    deadline: float | None = None
-    """Unix time after which training stops with an error."""
-
-    def recipe(self, data_digest: str) -> str:
-        """A digest of what determines the result; where and how fast it runs is not part of it."""
-        settings = {
-            name: getattr(self.config, name)
-            for name, info in TrainingConfig.model_fields.items()
-            if info.json_schema_extra != OPERATIONAL
-        }
-        model = self.model_fingerprint or self.source.path
-        return content_id("recipe", str(settings), data_digest, model, self.seed)
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """How far a run is; saved with each checkpoint."""
-
-    step: int = 0
-    num_tokens: int = 0
-    """Tokens of the sequences trained on, prompts included, over all workers."""
-    seconds: float = 0.0
-    """Seconds spent in optimizer steps."""
-    history: list[Metrics] = field(default_factory=list)
-    recipe: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopResult:
-    """What worker 0 returns."""
-
-    steps: int
-    num_examples: int
-    num_tokens: int
-    seconds: float
-    dropped: dict[str, int]
-    history: list[Metrics]
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.num_tokens / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +50,7 @@ def _load_data(task: TrainingTask, tokenizer: Any) -> _Data:
     if task.record == "Preference":
         rows, too_long = encode_preferences(tokenizer, read_records(task.data, Preference), limit)
     else:
-        rows, too_long = encode_examples(
-            tokenizer, read_records(task.data, TrainingExample), limit
-        )
+        rows, too_long = encode_examples(tokenizer, read_records(task.data, TrainingExample), limit)
     if not rows:
         raise DataError(
             f"nothing to train on: {len(task.data)} file(s) of {task.record} rows hold"
@@ -124,76 +63,6 @@ def _load_data(task: TrainingTask, tokenizer: Any) -> _Data:
     )
     dropped = {"too_long": too_long, "validation_too_long": held_out_too_long}
     return _Data(rows=rows, validation=held_out, dropped=dropped)
-
-
-class _Objective:
-    """A loss and the sums its metrics are made of, for one micro-batch at a time."""
-
-    def __init__(self, config: TrainingConfig, rows: Sequence[EncodedRow], reference: Tensor | None):
-        self._config = config
-        self._rows = rows
-        self._reference = reference
-
-    def names(self) -> tuple[str, ...]:
-        if self._reference is None:
-            return ("train/loss",)
-        return (
-            "train/loss",
-            "train/preference_loss",
-            "train/nll",
-            "train/reward_chosen",
-            "train/reward_rejected",
-            "train/accuracy",
-            "train/logps_chosen",
-            "train/logps_rejected",
-        )
-
-    def count(self, indices: Sequence[int]) -> int:
-        """What the loss of a whole step is divided by: target tokens (SFT) or pairs (DPO)."""
-        if self._reference is None:
-            return sum(self._rows[i].num_targets for i in indices)
-        return len(indices)
-
-    def __call__(self, logps_N: Tensor, batch: Batch, piece: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Returns the loss, summed, and the sums behind `names`."""
-        if not piece:  # the empty micro-batch still runs backward, with gradients of zero
-            return logps_N.sum() * 0.0, logps_N.new_zeros(len(self.names()))
-        if self._reference is None:
-            loss = nll_sum(logps_N)
-            return loss, loss.detach()[None]
-        logps_S = sequence_logps(logps_N, batch.sequence_N, batch.num_sequences)
-        reference_PC = self._reference[list(piece)].to(logps_S.device)
-        terms = dpo_terms(
-            chosen_logps_P=logps_S[0::2],
-            rejected_logps_P=logps_S[1::2],
-            reference_chosen_logps_P=reference_PC[:, 0],
-            reference_rejected_logps_P=reference_PC[:, 1],
-            chosen_lengths_P=batch.lengths_S[0::2],
-            beta=self._config.dpo_beta,
-            nll_weight=self._config.nll_weight,
-        )
-        parts = (
-            terms.loss_P.detach(),
-            terms.preference_loss_P,
-            terms.nll_P,
-            terms.chosen_reward_P,
-            terms.rejected_reward_P,
-            (terms.chosen_reward_P > terms.rejected_reward_P).float(),
-            logps_S[0::2].detach(),
-            logps_S[1::2].detach(),
-        )
-        return terms.loss_P.sum(), torch.stack([p.sum() for p in parts])
-
-
-def selection_score(metrics: Metrics, step: int) -> float:
-    """The number whose largest value marks the best checkpoint: accuracy, then loss, then step.
-
-    Without an evaluation it is far below that of any evaluated step, and grows with the step.
-    """
-    later = step * 1e-12
-    if "eval/loss" not in metrics:
-        return later - 1e6
-    return metrics.get("eval/accuracy", 0.0) - 1e-6 * min(metrics["eval/loss"], 100.0) + later
 
 
 class _Run:
@@ -219,25 +88,28 @@ class _Run:
         )
         self.progress = Progress(recipe=task.recipe(digest(self.data.rows)))
 
-    def prepare_objective(self) -> _Objective:
-        reference = None
-        if self.task.record == "Preference":
-            key = reference_key(
-                self.data.rows,
-                model_fingerprint=self.task.model_fingerprint or self.task.source.path,
-                max_length=self.config.max_length,
-                precision=self.config.precision,
-            )
-            reference = reference_logps(
-                self.parallel,
-                self.data.rows,
-                cache=self.task.reference_cache,
-                key=key,
-                pad_id=self.pad_id,
-                max_padded_tokens=self.config.tokens_per_micro_batch,
-                device=self.device,
-            )
-        return _Objective(self.config, self.data.rows, reference)
+    def prepare_objective(self) -> Objective:
+        if self.task.record != "Preference":
+            return Objective(self.config, self.data.rows, None)
+        used = sorted({i for step in self.plan for i in step})
+        rows = [self.data.rows[i] for i in used]
+        key = reference_key(
+            rows,
+            model_fingerprint=self.task.model_fingerprint or self.task.source.path,
+            max_length=self.config.max_length,
+            precision=self.config.precision,
+        )
+        reference = torch.zeros(len(self.data.rows), 2)
+        reference[used] = reference_logps(
+            self.parallel,
+            rows,
+            cache=self.task.reference_cache,
+            key=key,
+            pad_id=self.pad_id,
+            max_padded_tokens=self.config.tokens_per_micro_batch,
+            device=self.device,
+        )
+        return Objective(self.config, self.data.rows, reference)
 
     def resume(self, folder: Path) -> None:
         saved = Progress(**json.loads((folder / STATE_FILE).read_text()))
@@ -250,7 +122,7 @@ class _Run:
         if self.progress.step < len(self.plan):  # the last checkpoint holds nothing to go on with
             self.parallel.load(folder)
 
-    def train_step(self, objective: _Objective, step: int) -> Metrics:
+    def train_step(self, objective: Objective, step: int) -> Metrics:
         started = time.perf_counter()
         indices = self.plan[step]
         torch.manual_seed(derived_seed("step", self.task.seed, step, rank()))
@@ -293,7 +165,7 @@ class _Run:
             metrics["train/reward_margin"] = (
                 metrics["train/reward_chosen"] - metrics["train/reward_rejected"]
             )
-        if not all(map(torch.isfinite, torch.tensor([metrics["train/loss"], norm]))):
+        if not (math.isfinite(metrics["train/loss"]) and math.isfinite(norm)):
             raise TrainingError(
                 f"loss {metrics['train/loss']} and gradient norm {norm} at step {step + 1} are not"
                 " finite; lower training.learning_rate or set training.precision=fp32"
@@ -368,7 +240,9 @@ def run_training(
         TrainingError: the loss is no longer finite, or the deadline has passed.
     """
     run = _Run(task, device, scratch, report)
+    started = time.perf_counter()
     objective = run.prepare_objective()  # the reference is the model before any update
+    reference_s = time.perf_counter() - started
     if resume_from is not None:
         run.resume(resume_from)
     config, num_steps = task.config, len(run.plan)
@@ -388,4 +262,5 @@ def run_training(
         seconds=run.progress.seconds,
         dropped=run.data.dropped,
         history=run.progress.history,
+        reference_s=reference_s,
     )

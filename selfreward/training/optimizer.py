@@ -17,9 +17,7 @@ def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:
         return config.learning_rate * (step + 1) / warmup
     progress = (step - warmup) / max(1, num_steps - warmup)
     cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
-    return config.learning_rate * (
-        config.final_lr_ratio + (1.0 - config.final_lr_ratio) * cosine
-    )
+    return config.learning_rate * (config.final_lr_ratio + (1.0 - config.final_lr_ratio) * cosine)
 
 
 def make_adamw(

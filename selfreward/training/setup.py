@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from selfreward.config import TrainingConfig
 from selfreward.errors import ConfigError
+from selfreward.training.attention import register as register_cpu_attention
 from selfreward.training.model import (
     ModelSource,
     add_lora,
@@ -19,7 +20,10 @@ from selfreward.training.parallel import Parallel, Replicated, rank, together
 from selfreward.training.policy import Policy, measure
 from selfreward.training.sharded import Sharded
 
-ATTENTION = "sdpa"
+
+def attention_of(device: torch.device) -> str:
+    """transformers' name of the attention kernel to train with."""
+    return register_cpu_attention() if device.type == "cpu" else "sdpa"
 
 
 def set_threads(workers_on_node: int) -> int:
@@ -53,8 +57,10 @@ class Trainee:
     dtype: torch.dtype
 
 
-def _assemble(source: ModelSource, config: TrainingConfig, seed: int) -> Policy:
-    lm = load_causal_lm(source, dtype=torch.float32, attention=ATTENTION)
+def _assemble(
+    source: ModelSource, config: TrainingConfig, seed: int, device: torch.device
+) -> Policy:
+    lm = load_causal_lm(source, dtype=torch.float32, attention=attention_of(device))
     if config.lora is not None:
         lm = add_lora(lm, config.lora, seed)
     return Policy(lm)
@@ -62,7 +68,7 @@ def _assemble(source: ModelSource, config: TrainingConfig, seed: int) -> Policy:
 
 def _enable_checkpointing(policy: Policy, config: TrainingConfig) -> None:
     if config.activation_checkpointing:
-        policy.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def build(
@@ -77,7 +83,7 @@ def build(
     dtype = together(lambda: stored_dtype(source))
     if strategy_of(config) == "fsdp2":
         return Trainee(parallel=_sharded(source, config, seed=seed, device=device), dtype=dtype)
-    policy = together(lambda: _assemble(source, config, seed))
+    policy = together(lambda: _assemble(source, config, seed, device))
     policy.plain_head, policy.shares_prompt = measure(policy, torch.device("cpu"))
     _enable_checkpointing(policy, config)
     keep_frozen = config.lora is not None and dtype not in (torch.bfloat16, torch.float16)
@@ -90,19 +96,21 @@ def _sharded(
 ) -> Sharded:
     if not dist.is_initialized():
         raise ConfigError("training.strategy=fsdp2 needs a process group; use ddp in one process")
-    loaded = together(lambda: _assemble(source, config, seed) if rank() == 0 else None)
+    loaded = together(lambda: _assemble(source, config, seed, device) if rank() == 0 else None)
     facts = [(True, True)]
     if loaded is not None:
         facts = [measure(loaded, torch.device("cpu"))]
     dist.broadcast_object_list(facts, src=0)
     with torch.device("meta"):
-        policy = _skeleton(source, config, seed)
+        policy = _skeleton(source, config, seed, device)
     policy.plain_head, policy.shares_prompt = facts[0]
     _enable_checkpointing(policy, config)
     return Sharded(policy, loaded, config, device=device)
 
 
-def _skeleton(source: ModelSource, config: TrainingConfig, seed: int) -> Policy:
+def _skeleton(
+    source: ModelSource, config: TrainingConfig, seed: int, device: torch.device
+) -> Policy:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     model_config = AutoConfig.from_pretrained(source.path, **source.options)
@@ -110,7 +118,7 @@ def _skeleton(source: ModelSource, config: TrainingConfig, seed: int) -> Policy:
     lm = AutoModelForCausalLM.from_config(
         model_config,
         dtype=torch.float32,
-        attn_implementation=ATTENTION,
+        attn_implementation=attention_of(device),
         trust_remote_code=source.trust_remote_code,
     )
     if config.lora is not None:

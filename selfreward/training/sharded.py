@@ -47,7 +47,7 @@ class Sharded:
     ):
         """`policy` is on the meta device; `loaded` holds the fp32 weights on worker 0 and is None
         elsewhere."""
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
         self.policy = policy
         mixed = MixedPrecisionPolicy()
@@ -57,7 +57,7 @@ class Sharded:
             fully_shard(block, mp_policy=mixed)
         fully_shard(policy, mp_policy=mixed)
         for module in policy.modules():
-            if hasattr(module, "set_gradient_divide_factor"):
+            if isinstance(module, FSDPModule):
                 # Losses are divided by the counts of the whole step, so gradients are summed.
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
@@ -93,7 +93,7 @@ class Sharded:
             return {}
         named = {n.removeprefix(_PREFIX): p for n, p in state.items()}
         kept = {n.removeprefix(_PREFIX) for n, _ in self.policy.named_parameters()}
-        return {n: p for n, p in named.items() if n in kept}
+        return {n: p for n, p in named.items() if n in kept and isinstance(p, Tensor)}
 
     def _state(self) -> dict[str, Any]:
         weights, moments = get_state_dict(self.policy, self._optimizer)

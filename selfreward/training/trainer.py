@@ -7,20 +7,18 @@ output is there.
 
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import fsspec
 
 from selfreward import errors
 from selfreward.config import TrainingConfig
-from selfreward.errors import ConfigError, DataError, SelfRewardError, TrainingError
+from selfreward.errors import ConfigError, DataError, TrainingError
 from selfreward.layout import join
 from selfreward.training.checkpoint import (
     TRAINER_PREFIX,
@@ -28,42 +26,12 @@ from selfreward.training.checkpoint import (
     is_complete,
     write_bytes,
 )
+from selfreward.training.worker import TrainingJob, run_worker
+
+__all__ = ["TrainingJob", "TrainingResult", "train"]
 
 STOP_GRACE_S = 120.0
 """How long after its time limit a run may take to stop by itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingJob:
-    """One training run.
-
-    Example: `TrainingJob(name="iter_01", model="HuggingFaceTB/SmolLM2-135M-Instruct",
-    data=("runs/a/iter_01/examples/00000.parquet",), record="TrainingExample",
-    config=TrainingConfig(), output="runs/a/iter_01/checkpoint",
-    storage_path="runs/a/iter_01/training")`
-    """
-
-    name: str
-    model: str
-    """A Hugging Face folder every worker can read, or a hub id."""
-    data: tuple[str, ...]
-    """URLs of Parquet shards of `record` rows; workers read them."""
-    record: Literal["TrainingExample", "Preference"]
-    config: TrainingConfig
-    output: str
-    """URL of the folder the best checkpoint is published as."""
-    storage_path: str
-    """URL of Ray Train's own state, shared by all nodes."""
-    validation: tuple[str, ...] = ()
-    """URLs of Parquet shards of TrainingExample rows."""
-    tokenizer: str | None = None
-    seed: int = 0
-    reference_cache: str | None = None
-    model_fingerprint: str = ""
-    device_is_gpu: bool | None = None
-    """None: `config.use_gpu`."""
-    revision: str | None = None
-    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +59,6 @@ def _absolute(path: str) -> str:
 
 def _absolute_model(model: str) -> str:
     return os.path.abspath(model) if os.path.isdir(model) else model
-
-
-def _is_gpu(job: TrainingJob) -> bool:
-    return job.config.use_gpu if job.device_is_gpu is None else job.device_is_gpu
 
 
 def train(job: TrainingJob) -> TrainingResult:
@@ -190,8 +154,12 @@ def _forget_resume_state(urls: list[str]) -> None:
 
 @contextmanager
 def _ray_train_environment(config: TrainingConfig) -> Iterator[None]:
-    """Sets the time limits that Ray Train reads from the driver's environment."""
+    """Sets what Ray Train reads from the driver's environment: time limits, and whether to watch
+    for nodes about to be taken away, which on a single node is only one more process."""
+    import ray
+
     wanted = {
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(len(ray.nodes()) > 1)),
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.worker_start_timeout_s),
         "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(config.collective_timeout_s),
         "RAY_TRAIN_V2_ENABLED": "1",
@@ -265,15 +233,15 @@ def _make_trainer(job: TrainingJob) -> Any:
     config = job.config
     storage_path, filesystem = _storage(job.storage_path)
     resources: dict[str, float] = {"CPU": config.num_cpus_per_worker}
-    if _is_gpu(job):
+    if job.is_gpu:
         resources["GPU"] = config.gpus_per_worker
     return TorchTrainer(
-        _worker,
+        run_worker,
         train_loop_config={"job": job, "deadline": time.time() + config.timeout_s},
         torch_config=TorchConfig(timeout_s=int(config.collective_timeout_s)),
         scaling_config=ScalingConfig(
             num_workers=config.num_workers,
-            use_gpu=_is_gpu(job),
+            use_gpu=job.is_gpu,
             resources_per_worker=resources,
             placement_strategy="SPREAD" if config.num_workers > 1 else "PACK",
         ),
@@ -292,64 +260,3 @@ def _make_trainer(job: TrainingJob) -> Any:
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-
-
-def _worker(settings: dict[str, Any]) -> dict[str, Any]:
-    """What Ray Train runs on each worker.
-
-    A mistake of the user's is returned, not raised: raised, it would be retried.
-    """
-    import ray.train
-    import torch
-
-    from selfreward.training.loop import TrainingTask, run_training
-    from selfreward.training.model import ModelSource
-    from selfreward.training.setup import quiet_libraries, set_threads
-
-    job: TrainingJob = settings["job"]
-    quiet_libraries()
-    set_threads(ray.train.get_context().get_local_world_size())
-    device = torch.device("cpu")
-    if _is_gpu(job):
-        from ray.train.torch import get_device
-
-        device = get_device()
-        torch.cuda.set_device(device)
-    task = TrainingTask(
-        source=ModelSource(
-            path=job.model,
-            tokenizer=job.tokenizer,
-            revision=job.revision,
-            trust_remote_code=job.trust_remote_code,
-        ),
-        data=job.data,
-        record=job.record,
-        config=job.config,
-        validation=job.validation,
-        seed=job.seed,
-        reference_cache=job.reference_cache,
-        model_fingerprint=job.model_fingerprint,
-        deadline=settings["deadline"],
-    )
-
-    def report(metrics: dict[str, float], folder: Path | None) -> None:
-        checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
-        ray.train.report(metrics, checkpoint=checkpoint)
-
-    last = ray.train.get_checkpoint()
-    with tempfile.TemporaryDirectory(prefix="selfreward-") as scratch:
-        try:
-            if last is None:
-                result = run_training(task, device=device, scratch=Path(scratch), report=report)
-            else:
-                with last.as_directory() as folder:
-                    result = run_training(
-                        task,
-                        device=device,
-                        scratch=Path(scratch),
-                        report=report,
-                        resume_from=Path(folder),
-                    )
-        except SelfRewardError as error:
-            return {"error": type(error).__name__, "message": str(error)}
-    return asdict(result)

@@ -1,0 +1,52 @@
+"""Benchmarks of the pipeline, printed as JSON.
+
+python -m ray_jobs.benchmark [throughput] [adaptive] [training] [memory]   (none named: all)
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from selfreward.benchmarks.data import make_preferences
+from selfreward.benchmarks.generation import adaptive_drawing, judge_throughput
+from selfreward.benchmarks.memory import driver_memory
+from selfreward.config import RunConfig
+from selfreward.config_loading import load_config
+from selfreward.engines.models import resolve_model
+from selfreward.storage.manifest import now, versions
+from selfreward.training.benchmark import compare_with_trl
+
+
+def main() -> None:
+    config = load_config(Path(__file__).parent / "configs" / "quickstart.yaml")
+    with tempfile.TemporaryDirectory(prefix="selfreward-benchmark-") as scratch:
+        parts = _parts(config, Path(scratch))
+        chosen = sys.argv[1:] or list(parts)
+        unknown = [name for name in chosen if name not in parts]
+        if unknown:
+            sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(parts)}")
+        machine = {"python": platform.python_version(), "cores": os.cpu_count(), "at": now()}
+        figures: dict[str, Any] = {"machine": machine | versions()}
+        for name in chosen:
+            figures[name] = parts[name]()
+    print(json.dumps(figures, indent=2))
+
+
+def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
+    return {
+        "throughput": lambda: judge_throughput(config, scratch),
+        "adaptive": lambda: adaptive_drawing(config, scratch),
+        "training": lambda: compare_with_trl(
+            resolve_model(config.model.name), make_preferences(64)
+        ),
+        "memory": lambda: driver_memory(config),
+    }
+
+
+if __name__ == "__main__":
+    main()

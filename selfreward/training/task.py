@@ -1,0 +1,81 @@
+"""What a training worker is told, how far it is, and what it returns."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from selfreward.config import OPERATIONAL, TrainingConfig
+from selfreward.records import content_id
+from selfreward.training.model import ModelSource
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingTask:
+    """What every worker is told."""
+
+    source: ModelSource
+    data: tuple[str, ...]
+    """Parquet URLs of `record` rows."""
+    record: Literal["TrainingExample", "Preference"]
+    config: TrainingConfig
+    validation: tuple[str, ...] = ()
+    """Parquet URLs of TrainingExample rows."""
+    seed: int = 0
+    reference_cache: str | None = None
+    """Folder URL for reference log-probabilities; None computes them again on resume."""
+    model_fingerprint: str = ""
+    deadline: float | None = None
+    """Unix time after which training stops with an error."""
+
+    def recipe(self, data_digest: str) -> str:
+        """A digest of what determines the result; where and how fast it runs is not part of it."""
+        settings = {
+            name: getattr(self.config, name)
+            for name, info in TrainingConfig.model_fields.items()
+            if info.json_schema_extra != OPERATIONAL
+        }
+        model = self.model_fingerprint or self.source.path
+        return content_id("recipe", str(settings), data_digest, model, self.seed)
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a run is; saved with each checkpoint."""
+
+    step: int = 0
+    num_tokens: int = 0
+    """Tokens of the sequences trained on, prompts included, over all workers."""
+    seconds: float = 0.0
+    """Seconds spent in optimizer steps."""
+    history: list[Metrics] = field(default_factory=list)
+    recipe: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """What worker 0 returns."""
+
+    steps: int
+    num_examples: int
+    num_tokens: int
+    seconds: float
+    dropped: dict[str, int]
+    history: list[Metrics]
+    reference_s: float = 0.0
+    """Seconds spent on reference log-probabilities before the first step."""
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.num_tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+def selection_score(metrics: Metrics, step: int) -> float:
+    """The number whose largest value marks the best checkpoint: accuracy, then loss, then step.
+
+    Without an evaluation it is far below that of any evaluated step, and grows with the step.
+    """
+    later = step * 1e-12
+    if "eval/loss" not in metrics:
+        return later - 1e6
+    return metrics.get("eval/accuracy", 0.0) - 1e-6 * min(metrics["eval/loss"], 100.0) + later

@@ -1,0 +1,109 @@
+"""What Ray Train runs on each worker, and the job it is handed."""
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from selfreward.config import TrainingConfig
+from selfreward.engines.models import resolve_model
+from selfreward.errors import SelfRewardError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """One training run.
+
+    Example: `TrainingJob(name="iter_01", model="HuggingFaceTB/SmolLM2-135M-Instruct",
+    data=("runs/a/iter_01/examples/00000.parquet",), record="TrainingExample",
+    config=TrainingConfig(), output="runs/a/iter_01/checkpoint",
+    storage_path="runs/a/iter_01/training")`
+    """
+
+    name: str
+    model: str
+    """A name each worker's node can resolve: a shared folder or URL, a hub id, `embedded:…`."""
+    data: tuple[str, ...]
+    """URLs of Parquet shards of `record` rows; workers read them."""
+    record: Literal["TrainingExample", "Preference"]
+    config: TrainingConfig
+    output: str
+    """URL of the folder the best checkpoint is published as."""
+    storage_path: str
+    """URL of Ray Train's own state, shared by all nodes."""
+    validation: tuple[str, ...] = ()
+    """URLs of Parquet shards of TrainingExample rows."""
+    tokenizer: str | None = None
+    seed: int = 0
+    reference_cache: str | None = None
+    model_fingerprint: str = ""
+    device_is_gpu: bool | None = None
+    """None: `config.use_gpu`."""
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.config.use_gpu if self.device_is_gpu is None else self.device_is_gpu
+
+
+def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """What Ray Train runs on each worker.
+
+    A mistake of the user's is returned, not raised: raised, it would be retried.
+    """
+    import ray.train
+    import torch
+
+    # Loaded here so that the driver needs no torch to describe a job.
+    from selfreward.training.loop import run_training
+    from selfreward.training.model import ModelSource
+    from selfreward.training.parallel import together
+    from selfreward.training.setup import quiet_libraries, set_threads
+    from selfreward.training.task import TrainingTask
+
+    job: TrainingJob = settings["job"]
+    quiet_libraries()
+    set_threads(ray.train.get_context().get_local_world_size())
+    device = torch.device("cpu")
+    if job.is_gpu:
+        from ray.train.torch import get_device
+
+        device = get_device()
+        torch.cuda.set_device(device)
+
+    def report(metrics: dict[str, float], folder: Path | None) -> None:
+        checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
+        ray.train.report(metrics, checkpoint=checkpoint)
+
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="selfreward-"))
+        last = ray.train.get_checkpoint()
+        try:
+            # On this node: the driver's cache of models is not every node's.
+            path = together(lambda: resolve_model(job.model, job.revision))
+            result = run_training(
+                TrainingTask(
+                    source=ModelSource(
+                        path=path,
+                        tokenizer=job.tokenizer,
+                        trust_remote_code=job.trust_remote_code,
+                    ),
+                    data=job.data,
+                    record=job.record,
+                    config=job.config,
+                    validation=job.validation,
+                    seed=job.seed,
+                    reference_cache=job.reference_cache,
+                    model_fingerprint=job.model_fingerprint,
+                    deadline=settings["deadline"],
+                ),
+                device=device,
+                scratch=Path(scratch),
+                report=report,
+                resume_from=Path(stack.enter_context(last.as_directory())) if last else None,
+            )
+        except SelfRewardError as error:
+            return {"error": type(error).__name__, "message": str(error)}
+    return asdict(result)

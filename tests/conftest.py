@@ -1,0 +1,53 @@
+"""Fixtures shared by the tiers: a tiny model, and recipes that run in seconds."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.tiny_model import make_tiny_model
+
+# Hub look-ups would only wait for a network that tests must not need.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def scripted_recipe(tiny_model: Path) -> dict:
+    """The whole loop on the scripted engine and the tiny model; tests change what they test."""
+    return {
+        "model": {"name": str(tiny_model)},
+        "engine": {
+            "kind": "scripted",
+            "num_cpus": 0.5,
+            "max_model_len": 4096,
+            "scripted": {"skill": 0.7},
+        },
+        "pool": {"max_instructions": 80, "shard_size": 16, "near_duplicate_threshold": None},
+        "judge": {"rubric": "pairwise_verdict_only", "num_draws": 6},
+        "evaluation": {
+            "heldout_pairs": 16,
+            "validation_pairs": 8,
+            "sampling": {"temperature": 0.0, "max_tokens": 8},
+        },
+        "training": {
+            "batch_size": 8,
+            "max_steps": 4,
+            "checkpoint_every_steps": 1,
+            "learning_rate": 1e-3,
+            "precision": "fp32",
+        },
+        "ray": {"num_cpus": 3},
+    }
+
+
+def write_recipe(folder: Path, recipe: dict) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path

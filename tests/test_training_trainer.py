@@ -1,0 +1,123 @@
+"""Training on Ray: retries, resume, publishing, mistakes of the user."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from selfreward.errors import ConfigError, DataError
+from selfreward.training.checkpoint import is_complete
+from selfreward.training.trainer import TrainingJob, train
+from tests.tiny_model import make_tiny_model
+from tests.training_data import curve, make_config, make_task, run_here, write_data
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ray")
+    make_tiny_model(folder / "model")
+    write_data(folder / "data")
+    return folder
+
+
+def make_job(root: Path, name: str, objective: str = "sft", **changes: Any) -> TrainingJob:
+    return TrainingJob(
+        name=name,
+        model=str(root / "model"),
+        data=(str(root / "data" / f"{objective}.parquet"),),
+        record="Preference" if objective == "dpo" else "TrainingExample",
+        config=make_config(objective, num_cpus_per_worker=0.5, **changes),
+        output=str(root / name / "checkpoint"),
+        storage_path=str(root / "state"),
+        validation=(str(root / "data" / "sft.parquet"),),
+        seed=1,
+    )
+
+
+class WorkerKiller:
+    """Kills a training worker of this test's Ray once the first checkpoint is there."""
+
+    def __init__(self, state: Path, min_checkpoints: int):
+        self.killed = 0
+        self._state, self._min = state, min_checkpoints
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if len(list(self._state.glob("checkpoint_*"))) >= self._min:
+                for process in psutil.Process().children(recursive=True):
+                    if process.name().startswith("ray::RayTrain"):
+                        os.kill(process.pid, signal.SIGKILL)
+                        self.killed += 1
+                        return
+            time.sleep(0.02)
+
+
+def test_a_killed_worker_is_retried_from_the_last_checkpoint(root: Path, tmp_path: Path) -> None:
+    job = make_job(root, "killed", epochs=15, checkpoint_every_steps=1, eval_every_steps=15)
+    killer = WorkerKiller(root / "state" / "killed", 3)
+    result = train(job)
+    assert killer.killed == 1
+    assert result.steps == 45
+    unbroken = run_here(
+        make_task(root / "model", root / "data", job.config), tmp_path, tmp_path / "kept"
+    )
+    losses = [row["train/loss"] for row in result.history]
+    assert losses == pytest.approx(curve(unbroken), abs=1e-4)
+    # Published: the model alone, the evaluated step with the best accuracy, then loss.
+    evaluated = [row for row in result.history if "eval/loss" in row]
+    best = max(evaluated, key=lambda row: (row["eval/accuracy"], -row["eval/loss"]))
+    assert result.metrics["step"] == best["step"]
+    assert is_complete(job.output)
+    assert not list(Path(job.output).glob("trainer_*"))
+    lines = (root / "state" / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 45
+    # The same job again: its output is there, nothing is trained.
+    started = time.monotonic()
+    assert train(job) == result
+    assert time.monotonic() - started < 5
+    # Its output lost, it goes on from the last checkpoint, which is the end.
+    os.rename(job.output, f"{job.output}-moved")
+    assert train(job).history == result.history
+
+
+def test_two_workers_train_preferences_with_a_reference_cache(root: Path, tmp_path: Path) -> None:
+    job = replace(
+        make_job(root, "pair", "dpo", num_workers=2, precision="bf16"),
+        reference_cache=str(root / "reference"),
+    )
+    result = train(job)
+    assert result.steps == 3
+    assert result.history[0]["train/preference_loss"] == pytest.approx(0.6931, abs=2e-3)
+    assert result.num_examples == 12
+    assert result.tokens_per_s > 0
+    assert len(list((root / "reference").iterdir())) == 1
+
+
+def test_mistakes_are_told_in_one_line_and_not_retried(root: Path) -> None:
+    with pytest.raises(DataError, match=r"^training job empty has no data files$"):
+        train(replace(make_job(root, "empty"), data=()))
+    with pytest.raises(ConfigError, match="objective=sft reads TrainingExample rows"):
+        train(replace(make_job(root, "wrong"), record="Preference"))
+    with pytest.raises(DataError, match=r"all longer than training.max_length=16 tokens$"):
+        train(make_job(root, "long", max_length=16))
