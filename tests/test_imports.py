@@ -1,0 +1,60 @@
+"""What a small command costs: the light parts load without the heavy libraries."""
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "vllm", "transformers", "ray")
+LIGHT = (
+    "selfreward.cli",
+    "selfreward.config",
+    "selfreward.config_loading",
+    "selfreward.layout",
+    "selfreward.judging.prompts",
+    "selfreward.judging.selection",
+    "selfreward.judging.verdicts",
+    "selfreward.judging.answers",
+    "selfreward.judging.filters",
+    "selfreward.metrics.pairwise",
+    "selfreward.metrics.promotion",
+    "selfreward.storage.shards",
+    "selfreward.storage.manifest",
+    "selfreward.storage.checkpoints",
+    "selfreward.reports.summary",
+    "selfreward.reports.progress",
+)
+
+
+def test_the_light_parts_load_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import importlib, sys\n"
+        f"for name in {LIGHT!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    print(name, [h for h in {HEAVY!r} if h in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{name} []" for name in LIGHT]
+
+
+def test_help_and_a_user_error_need_none_of_them_either() -> None:
+    code = (
+        "import sys\n"
+        "from selfreward import cli\n"
+        "def main(*arguments):\n"
+        "    sys.argv = ['selfreward', *arguments]\n"
+        "    try:\n"
+        "        cli.main()\n"
+        "    except SystemExit as stop:\n"
+        "        print('exit', stop.code)\n"
+        "main('--help')\n"
+        "main('status', '/nonexistent/run')\n"
+        f"print([h for h in {HEAVY!r} if h in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "exit 2" in done.stdout, done.stdout + done.stderr
+    assert done.stderr == "selfreward: no run at /nonexistent/run: it has no run.json\n"
+    assert done.stdout.splitlines()[-1] == "[]"
