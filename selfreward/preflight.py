@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from selfreward.config import RunConfig
 from selfreward.engines.replica_env import resources_needed
@@ -74,7 +75,7 @@ def phases(config: RunConfig) -> tuple[list[Bundle], list[Bundle]]:
     trainers = [trainer] * training.num_workers
     in_flight = config.ray.shards_in_flight or 2 * config.engine.replicas
     tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * in_flight
-    # Shard tasks and trainers never run at once; engines stay beside both unless they are shared.
+    # Shard tasks and trainers never run at once.
     return engines + tasks, kept + trainers
 
 
@@ -105,6 +106,12 @@ def shortfall(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str | None:
     return None
 
 
+def release_resources(config: RunConfig) -> None:
+    """Takes back what was asked of an autoscaler, which would keep the nodes up for ever."""
+    if config.ray.autoscaling:
+        request_resources(bundles=[])
+
+
 def check_resources(config: RunConfig) -> None:
     """Compares the run with the cluster that was joined.
 
@@ -120,8 +127,6 @@ def check_resources(config: RunConfig) -> None:
     else:
         return
     if config.ray.autoscaling:
-        from ray.autoscaler.sdk import request_resources  # needs a cluster to talk to
-
         request_resources(bundles=bundles)
         return
     raise ResourceError(

@@ -135,5 +135,3 @@ def adaptive_drawing(config: RunConfig, folder: Path, num_pairs: int = 32) -> di
     fixed, adaptive_cost = (figures[n]["tokens_per_accepted"] for n in ("fixed", "adaptive"))
     figures["ratio"] = round(adaptive_cost / fixed, 3)
     return figures
-
-

@@ -36,7 +36,7 @@ def resolve_model(name: str, revision: str | None = None, cache_dir: str | None 
     """Returns a local folder with the model's config, weights and tokenizer.
 
     `name` is `embedded:smollm2-135m-instruct`, a local folder, a cloud URL of a folder (`s3://…`)
-    or a Hugging Face id. What has to be converted or downloaded is done once and cached.
+    or a Hugging Face id, with `@revision` behind it where it is not the newest. What has to be converted or downloaded is done once and cached.
 
     Raises:
         ModelNotFoundError: the name leads to no loadable model; one line with the mend.
@@ -52,7 +52,8 @@ def resolve_model(name: str, revision: str | None = None, cache_dir: str | None 
         return check_model_folder(str(Path(name).expanduser().resolve()))
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelNotFoundError(f"model {name!r} looks like a path, but there is no such folder")
-    return _from_hub(name, revision)
+    name, _, named_revision = name.partition("@")
+    return _from_hub(name, revision or named_revision or None)
 
 
 def folder_on_this_node(model: ModelRef, folder: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from selfreward.config_loading import identity
-from selfreward.engines.models import model_fingerprint, resolve_model
+from selfreward.engines.models import fetch_folder, model_fingerprint
 from selfreward.errors import DataError
 from selfreward.judging.balance import balance_ranks
 from selfreward.layout import join
@@ -183,7 +183,6 @@ def train_judge(
             name=f"iteration-{iteration:02d}",
             # The seed by its name: every node has its own copy of it.
             model=start.ref.name,
-            revision=config.model.revision if start.ref.iteration == 0 else None,
             trust_remote_code=config.model.trust_remote_code,
             data=tuple(sealed_shards(rows.folder)),
             record="TrainingExample" if config.training.objective == "sft" else "Preference",
@@ -206,15 +205,15 @@ def train_judge(
             ledger={"train_tokens": result.num_tokens},
         )
         extra = {k: v for k, v in asdict(result).items() if k != "history"}
-        complete(folder, manifest, [summary], time.monotonic() - begin, extra)
+        manifest = complete(folder, manifest, [summary], time.monotonic() - begin, extra)
         run.display.line(
             f"M{iteration}: {result.steps} steps, {result.tokens_per_s:.0f} tok/s,"
             + ", ".join(f" {k} {v:.3f}" for k, v in result.metrics.items() if k.startswith("eval/"))
         )
-    checkpoint = resolve_model(layout.checkpoint(iteration))
-    ref = ModelRef(
-        name=layout.checkpoint(iteration),
-        iteration=iteration,
-        fingerprint=model_fingerprint(checkpoint),
-    )
-    return PlacedModel(ref=ref, location=layout.checkpoint(iteration))
+    location = layout.checkpoint(iteration)
+    local = location
+    if "://" in location:
+        # The time is part of the key: a training that is redone must not find the old copy.
+        local = fetch_folder(location, key=f"{manifest.fingerprint} {manifest.finished_at}")
+    ref = ModelRef(name=location, iteration=iteration, fingerprint=model_fingerprint(local))
+    return PlacedModel(ref=ref, location=location)

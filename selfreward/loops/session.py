@@ -12,7 +12,7 @@ from selfreward.engines.models import model_fingerprint, resolve_model
 from selfreward.layout import Layout
 from selfreward.loops.pools import PlacedModel, Pools
 from selfreward.loops.steps import Run
-from selfreward.preflight import check_resources, ray_session
+from selfreward.preflight import check_resources, ray_session, release_resources
 from selfreward.records import ModelRef, content_id
 from selfreward.reports.progress import Display
 from selfreward.stages.progress import BoardHandle
@@ -52,6 +52,7 @@ def open_run(config: RunConfig, display: Display | None = None) -> Iterator[tupl
         finally:
             pools.stop()
             board.stop()
+            release_resources(config)
             _close(layout, pools)
 
 
@@ -82,8 +83,10 @@ def place(model: ModelConfig) -> PlacedModel:
     Raises:
         ModelNotFoundError: the name leads nowhere.
     """
-    folder = resolve_model(model.name, model.revision)
-    ref = ModelRef(name=model.name, iteration=0, fingerprint=model_fingerprint(folder))
+    # With its revision: other nodes find the same model by this name alone.
+    name = f"{model.name}@{model.revision}" if model.revision else model.name
+    folder = resolve_model(name)
+    ref = ModelRef(name=name, iteration=0, fingerprint=model_fingerprint(folder))
     return PlacedModel(ref=ref, location=folder)
 
 
