@@ -149,6 +149,7 @@ def test_every_stored_record_has_a_sample_here() -> None:
 @pytest.mark.parametrize("name", list(STORED_RECORDS))
 def test_records_come_back_equal_from_a_table(name: str) -> None:
     record, kind = SAMPLES[name], STORED_RECORDS[name]
+    back: Any
     (back,) = from_table(to_table([record], kind), kind)
     assert back == record
     assert pickle.loads(pickle.dumps(record)) == record

@@ -239,6 +239,11 @@ def test_two_calls_drop_each_failure_under_its_own_name() -> None:
         "Cut?": "Cutting?",
         "Mute?": "Muted?",
     }
+    answers: dict[str, str | Draw] = {
+        "Equal?": " good ",
+        "Cut?": draw_of("c", "length", 5),
+        "Mute?": "",
+    }
     rows = [answered(text) for text in modified]
 
     def answer(request: GenerationRequest, seed: int) -> str | Draw:
@@ -246,7 +251,7 @@ def test_two_calls_drop_each_failure_under_its_own_name() -> None:
         text = row.instruction.messages[-1].content
         if request.purpose == "modify":
             return modified[text]
-        return {"Equal?": " good ", "Cut?": draw_of("c", "length", 5), "Mute?": ""}.get(text, "bad")
+        return answers.get(text, "bad")
 
     fake = Fake(answer, errors={"Long?/modify": "prompt_too_long", "Late?/respond": "bad_request"})
     results = run(corrupt(), rows, fake)
@@ -670,7 +675,7 @@ def test_validation_examples_end_with_the_right_verdict() -> None:
 
 
 def test_balance_keeps_rows_up_to_the_cutoff_of_their_label(tmp_path: Any) -> None:
-    golds: list[Literal["first", "second"]] = ["first"] * 5 + ["second"] * 3
+    golds: list[Literal["first", "second"]] = ["first" if i < 5 else "second" for i in range(8)]
     rows = [
         TrainingExample(
             id=f"exa-{i}", messages=(), target="A", pair_id="p", judgment_id=None, gold=gold

@@ -10,11 +10,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from selfreward.config import PoolConfig
 from selfreward.errors import DataError
-from selfreward.records import DroppedRow, Instruction
+from selfreward.records import DroppedRow, Instruction, Message
 from selfreward.stages.pool import SplitSizes, build_pool
 from selfreward.storage.shards import ShardSummary, read_records, sealed_shards
 
-SUBJECTS = "bees trains soap rivers clocks bread chess moss kites maps".split()
+SUBJECTS = ("bees", "trains", "soap", "rivers", "clocks", "bread", "chess", "moss", "kites", "maps")
 TEXTS = [f"Question {i}: say something about {SUBJECTS[i % 10]} in {i} words" for i in range(40)]
 SPLITS = ("train", "validation", "heldout")
 
@@ -47,6 +47,10 @@ def build(
     return texts, dropped, summaries
 
 
+def everything(texts: dict[str, list[str]]) -> list[str]:
+    return [text for split in SPLITS for text in texts[split]]
+
+
 def rows_of(texts: list[str]) -> list[dict[str, str]]:
     return [{"instruction": t} for t in texts]
 
@@ -58,7 +62,7 @@ def test_splits_are_disjoint_and_hold_everything(tmp_path: Path) -> None:
         "validation": 4,
         "heldout": 6,
     }
-    assert sorted(sum(texts.values(), [])) == sorted(TEXTS)
+    assert sorted(everything(texts)) == sorted(TEXTS)
     assert dropped == []
     # 30 rows in shards of 8.
     assert [s.num_records for s in summaries["train"]] == [8, 8, 8, 6]
@@ -82,14 +86,14 @@ def test_it_works_the_same_in_an_object_store(tmp_path: Path) -> None:
 def test_exact_duplicates_differ_in_case_and_spaces_only(tmp_path: Path) -> None:
     extra = [TEXTS[0].upper(), f"  {TEXTS[1]}\n", TEXTS[2]]
     texts, dropped, summaries = build(tmp_path, rows_of(TEXTS + extra))
-    assert sorted(sum(texts.values(), [])) == sorted(TEXTS)
+    assert sorted(everything(texts)) == sorted(TEXTS)
     assert [d.reason.value for d in dropped] == ["exact_duplicate"] * 3
     assert all(d.detail.startswith("of ins-") for d in dropped)
     assert summaries["train"][0].drops == {"exact_duplicate": 3}
     assert sum(s.num_inputs for s in summaries["train"]) == 33
     # Without the rule, equal conversations still go: their ids would collide later.
     texts, dropped, _ = build(tmp_path, rows_of(TEXTS + extra), exact_dedupe=False)
-    assert len(sum(texts.values(), [])) == 42
+    assert len(everything(texts)) == 42
     assert [d.reason.value for d in dropped] == ["exact_duplicate"]
 
 
@@ -98,18 +102,15 @@ def test_near_duplicates_go_with_the_earlier_one_named(tmp_path: Path) -> None:
     # Of 56 shingles of five words the last word changes one: Jaccard 55 / 57 = 0.96.
     rows = rows_of([*TEXTS, base, base.replace("word59", "other")])
     texts, dropped, _ = build(tmp_path, rows, near_duplicate_threshold=0.8)
-    everything = sum(texts.values(), [])
-    assert base in everything
+    assert base in everything(texts)
     (drop,) = dropped
     assert (drop.reason.value, drop.stage) == ("near_duplicate", "pool")
     kept = Instruction.new(messages=messages_of(base), source="").id
     assert drop.detail == f"of {kept}"
-    assert len(sum(build(tmp_path, rows)[0].values(), [])) == 42, "off: both stay"
+    assert len(everything(build(tmp_path, rows)[0])) == 42, "off: both stay"
 
 
 def messages_of(text: str) -> list[Any]:
-    from selfreward.records import Message
-
     return [Message(role="user", content=text)]
 
 
@@ -127,7 +128,7 @@ def test_unusable_rows_are_dropped_with_a_reason(tmp_path: Path) -> None:
 def test_at_most_so_many_instructions(tmp_path: Path) -> None:
     rows = [{"instruction": " "}, *rows_of(TEXTS)]
     texts, dropped, _ = build(tmp_path, rows, max_instructions=15)
-    assert sorted(sum(texts.values(), [])) == sorted(TEXTS[:15])
+    assert sorted(everything(texts)) == sorted(TEXTS[:15])
     assert len(dropped) == 1
 
 
@@ -141,7 +142,7 @@ def test_splits_may_be_empty(tmp_path: Path) -> None:
 def test_a_shorter_second_attempt_leaves_nothing_of_the_first(tmp_path: Path) -> None:
     build(tmp_path, rows_of(TEXTS))
     texts, *_ = build(tmp_path, rows_of(TEXTS[:20]))
-    assert sorted(sum(texts.values(), [])) == sorted(TEXTS[:20])
+    assert sorted(everything(texts)) == sorted(TEXTS[:20])
 
 
 def test_an_empty_file_says_so(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,18 +76,22 @@ class Echo:
 
 @dataclass
 class Engine:
-    """Answers later rows first; fails for good at the rows in `fails`."""
+    """Answers later rows first; fails at the rows in `fails` once all others are durable."""
 
     fails: dict[int, Exception] = field(default_factory=dict)
     served: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    told: list[Progress] = field(default_factory=list)
 
     async def __call__(self, requests: list[GenerationRequest]) -> list[Completion]:
         places = [PLACE[r.id] for r in requests]
-        # The first rows come last, and the failing ones after all that can finish.
-        await asyncio.sleep(0.1 if set(places) & set(self.fails) else 0.005 * (7 - places[0]))
-        for place in places:
-            if place in self.fails:
-                raise self.fails[place]
+        self.waiting += places
+        for place in set(places) & set(self.fails):
+            await until(lambda: sum(p.rows for p in self.told) == len(ROWS) - len(places))
+            raise self.fails[place]
+        await asyncio.sleep(0)  # every chunk has asked by then
+        later = {p for p in self.waiting if p > max(places)}
+        await until(lambda: bool(self.fails) or later <= set(self.served))
         self.served += places
         draw = Draw(text="x y", finish_reason="stop", num_tokens=2)
         return [
@@ -96,10 +100,16 @@ class Engine:
         ]
 
 
+async def until(ready: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not ready():
+            await asyncio.sleep(0.001)
+
+
 def run(
     root: str, engine: Engine | None, rows_per_call: int = 2
 ) -> tuple[dict[str, Any], list[Progress]]:
-    told: list[Progress] = []
+    told: list[Progress] = engine.told if engine is not None else []
     write_records(f"{root}/in.parquet", ROWS, Instruction)
     task = ShardTask(Echo(), engine, rows_per_call, told.append)
     row = {"folder": f"{root}/out", "index": 4, "inputs": [f"{root}/in.parquet"]}
@@ -163,8 +173,8 @@ def test_a_sealed_shard_is_not_touched(root: str) -> None:
 
 
 def test_an_interrupted_shard_equals_an_unbroken_one(root: str, tmp_path: Path) -> None:
-    run(root, Engine(fails={6: EngineError("x")}))
-    run(root, Engine(fails={4: EngineError("x")}), rows_per_call=1)
+    run(root, Engine(fails={0: EngineError("x")}))
+    run(root, Engine(fails={1: EngineError("x")}), rows_per_call=1)
     run(root, Engine())
     other = str(tmp_path / "unbroken")
     run(other, Engine())

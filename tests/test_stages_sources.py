@@ -11,7 +11,7 @@ import pytest
 
 from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
-from selfreward.records import DroppedRow, DropReason, Instruction
+from selfreward.records import DroppedRow, DropReason, Instruction, ResponsePair
 from selfreward.stages.labelled import build_labelled
 from selfreward.stages.sources import SAMPLE, check_columns, read_rows, to_instruction
 from selfreward.storage import files
@@ -281,15 +281,9 @@ def label(tmp_path: Path, rows: list[Any], **options: Any) -> tuple[list[Any], l
     folder = f"{tmp_path}/out"
     arguments = {"shard_size": 2, "max_pairs": None, "max_chars": 1000} | options
     summaries = build_labelled(f"{tmp_path}/pairs.jsonl", folder, **arguments)
-    pairs = [p for url in sealed_shards(folder) for p in read_records(url, kind("ResponsePair"))]
+    pairs = [p for url in sealed_shards(folder) for p in read_records(url, ResponsePair)]
     dropped = read_records(f"{folder}/dropped/shard-00000.parquet", DroppedRow)
     return pairs, dropped, summaries
-
-
-def kind(name: str) -> Any:
-    from selfreward.schemas import STORED_RECORDS
-
-    return STORED_RECORDS[name]
 
 
 def turn(role: str, content: str) -> dict[str, str]:
@@ -374,7 +368,10 @@ def test_at_most_so_many_labelled_pairs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"prompt": "Hi", "answer": "x"}], r"columns chosen and rejected .*\['answer', 'prompt'\]"),
+        (
+            [{"prompt": "Hi", "answer": "x"}],
+            r"columns chosen and rejected .*\['answer', 'prompt'\]",
+        ),
         ([{"chosen": "a", "rejected": "b"}], "no usable pair; dropped rows: missing_column 1"),
         ([], "no usable pair; dropped rows: none"),
     ],

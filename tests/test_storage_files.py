@@ -81,8 +81,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     with pytest.raises(StorageError) as caught:
         files.write_bytes(str(target), b"new")
     assert str(caught.value) == (
-        f"cannot write {target}: No space left on device;"
-        " free some space or set run_dir elsewhere"
+        f"cannot write {target}: No space left on device; free some space or set run_dir elsewhere"
     )
     assert [p.name for p in target.parent.iterdir()] == ["shard.parquet"]
     assert target.read_bytes() == b"old"
@@ -92,8 +91,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 def test_a_place_that_may_not_be_written_is_one_line_with_a_mend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    calls = []
-    monkeypatch.setattr(os, "makedirs", lambda *a, **k: (calls.append(a), refuse(number)()))
+    calls: list[object] = []
+
+    def refusing(*arguments: object, **_: object) -> None:
+        calls.append(arguments)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "makedirs", refusing)
     with pytest.raises(StorageError) as caught:
         files.write_bytes(f"{tmp_path}/run/a.json", b"x")
     text = str(caught.value)
@@ -176,7 +180,7 @@ def test_a_missing_bucket_is_a_storage_error_when_writing(monkeypatch: pytest.Mo
         raise FileNotFoundError("The specified bucket does not exist")
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", missing)
-    with pytest.raises(StorageError, match="cannot write .*bucket does not exist"):
+    with pytest.raises(StorageError, match=r"cannot write .*bucket does not exist"):
         files.write_bytes("memory://nowhere/a", b"x")
 
 

@@ -132,9 +132,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
     monkeypatch.setattr(files, name, dying)
 
 
-@pytest.mark.parametrize(
-    ("name", "call"), [("write_bytes", 1), ("write_bytes", 2), ("remove", 1)]
-)
+@pytest.mark.parametrize(("name", "call"), [("write_bytes", 1), ("write_bytes", 2), ("remove", 1)])
 def test_a_crash_anywhere_in_sealing_changes_nothing(
     folder: str, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:

@@ -111,8 +111,8 @@ def _check_usable(
     cut = " (pool.max_instructions)" if len(kept) == config.max_instructions else ""
     raise DataError(
         f"{config.path}: {len(kept)} usable instructions{cut} are too few for {sizes.heldout}"
-        f" held-out and {sizes.validation} validation ones plus at least one to train on{why}; lower"
-        " evaluation.heldout_pairs and evaluation.validation_pairs or give a larger pool"
+        f" held-out and {sizes.validation} validation ones plus at least one to train on{why};"
+        " lower evaluation.heldout_pairs and evaluation.validation_pairs or give a larger pool"
     )
 
 
