@@ -131,7 +131,8 @@ def from_table(table: pa.Table, record_type: type[RecordT]) -> list[RecordT]:
     Raises:
         DataError: the table lacks a column of the record.
     """
-    missing = [name for name in schema_of(record_type).names if name not in table.column_names]
+    kind: type = record_type
+    missing = [name for name in schema_of(kind).names if name not in table.column_names]
     if missing:
         raise DataError(
             f"columns {missing} of {record_type.__name__} are missing; the file holds"

@@ -125,7 +125,9 @@ def test_model_not_found(
 ) -> None:
     line = line_of(["run", str(recipe), "model.name=/nowhere/model"], capsys, monkeypatch)
     assert "/nowhere/model" in line
-    line = line_of(["run", str(recipe), "model.name=no-such-org/no-such-model"], capsys, monkeypatch)
+    line = line_of(
+        ["run", str(recipe), "model.name=no-such-org/no-such-model"], capsys, monkeypatch
+    )
     assert "no-such-org/no-such-model" in line
 
 

@@ -6,12 +6,58 @@ from pathlib import Path
 
 from selfreward.records import Message, Preference, ResponsePair, content_id
 
-_WORDS = (
-    "river market window engine garden letter signal copper winter harbour pattern bridge theory"
-    " lantern forest number silver teacher method island recipe planet mirror carpet story battery"
-    " season village budget rhythm compass museum shadow barley pepper orbit ladder canvas thunder"
-    " velvet anchor basket meadow lesson kernel fabric monsoon ticket quarry saddle"
-).split()
+_WORDS = [
+    "river",
+    "market",
+    "window",
+    "engine",
+    "garden",
+    "letter",
+    "signal",
+    "copper",
+    "winter",
+    "harbour",
+    "pattern",
+    "bridge",
+    "theory",
+    "lantern",
+    "forest",
+    "number",
+    "silver",
+    "teacher",
+    "method",
+    "island",
+    "recipe",
+    "planet",
+    "mirror",
+    "carpet",
+    "story",
+    "battery",
+    "season",
+    "village",
+    "budget",
+    "rhythm",
+    "compass",
+    "museum",
+    "shadow",
+    "barley",
+    "pepper",
+    "orbit",
+    "ladder",
+    "canvas",
+    "thunder",
+    "velvet",
+    "anchor",
+    "basket",
+    "meadow",
+    "lesson",
+    "kernel",
+    "fabric",
+    "monsoon",
+    "ticket",
+    "quarry",
+    "saddle",
+]
 
 
 def _sentence(rng: random.Random, num_words: int) -> str:

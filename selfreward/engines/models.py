@@ -36,7 +36,8 @@ def resolve_model(name: str, revision: str | None = None, cache_dir: str | None 
     """Returns a local folder with the model's config, weights and tokenizer.
 
     `name` is `embedded:smollm2-135m-instruct`, a local folder, a cloud URL of a folder (`s3://…`)
-    or a Hugging Face id, with `@revision` behind it where it is not the newest. What has to be converted or downloaded is done once and cached.
+    or a Hugging Face id, with `@revision` behind it where it is not the newest. What has to be
+    converted or downloaded is done once and cached.
 
     Raises:
         ModelNotFoundError: the name leads to no loadable model; one line with the mend.

@@ -17,7 +17,7 @@ from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.records import ModelRef, Preference, TrainingExample
 from selfreward.stages.judge import Judge
 from selfreward.stages.select import Balance, Select, ValidationExamples, label_ranks
-from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.manifest import Manifest, complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards
 from selfreward.training.trainer import TrainingJob, train
 
@@ -100,7 +100,7 @@ def select_rows(run: Run, iteration: int, pairs: Source, judgments: Source) -> S
     recipe = {"input": chosen.fingerprint, "balance": config.select.balance}
     if not config.select.balance:
         # Every row is kept: the selected rows are the training rows.
-        return Source.of(selected, chosen)
+        return _some(iteration, chosen, Source.of(selected, chosen))
     cutoffs: dict[str, int] = {}
     if not open_stage(folder, "balance", recipe).is_complete:
         cutoffs = _label_cutoffs(run, selected, out_type)
@@ -117,17 +117,22 @@ def select_rows(run: Run, iteration: int, pairs: Source, judgments: Source) -> S
             )
         ],
     )
-    if balanced.num_records == 0:
-        raise DataError(
-            f"iteration {iteration}: nothing to train on; {chosen.num_records} rows were selected"
-            f" ({chosen.drops or 'no drops'}) and none is left with as many A as B verdicts; raise"
-            " judge.num_draws or judge.sampling.temperature, or set select.balance=false"
-        )
     run.display.line(
         f"iteration {iteration}: {balanced.num_records} balanced training rows of"
         f" {chosen.num_records} selected from {pairs.num_records} pairs"
     )
-    return Source.of(folder, balanced)
+    return _some(iteration, chosen, Source.of(folder, balanced))
+
+
+def _some(iteration: int, selected: Manifest, rows: Source) -> Source:
+    """Passes rows on, if there are any to train on."""
+    if rows.num_records == 0:
+        raise DataError(
+            f"iteration {iteration}: nothing to train on; {selected.num_records} rows were selected"
+            f" (dropped: {selected.drops or 'none'}) and none is left with as many A as B verdicts;"
+            " raise judge.num_draws or judge.sampling.temperature, or set select.balance=false"
+        )
+    return rows
 
 
 def _label_cutoffs(run: Run, selected: str, out_type: type[Any]) -> dict[str, int]:

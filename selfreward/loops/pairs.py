@@ -25,7 +25,8 @@ from selfreward.stages.runner import own_error_in
 from selfreward.storage.manifest import Manifest, complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards
 
-SPLITS = ("train", "validation", "heldout")
+ASIDE = ("heldout", "validation")
+SPLITS = ("train", *ASIDE)
 # Reading, deduplicating and writing a pool; a day is more than any file of instructions takes.
 TASK_TIMEOUT_S = 24 * 3600.0
 
@@ -199,14 +200,30 @@ def build_pairs(
     }
 
 
+def labelled_names(paths: Sequence[str]) -> dict[str, str]:
+    """A short name for each labelled file: its own, with a number where that is taken.
+
+    Example: `labelled_names(["a/x.jsonl", "b/x.jsonl"])` is `{"x": "a/x.jsonl",
+    "x_2": "b/x.jsonl"}`.
+    """
+    names: dict[str, str] = {}
+    for path in paths:
+        stem = path.rstrip("/").rpartition("/")[2].partition(".")[0]
+        name, number = stem, 1
+        while name in names or name in ASIDE:
+            number += 1
+            name = f"{stem}_{number}"
+        names[name] = path
+    return names
+
+
 def build_labelled_pairs(run: Run) -> dict[str, Source]:
-    """The user's labelled files as pairs, by file name without its ending."""
+    """The user's labelled files as pairs, by their short names."""
     sources: dict[str, Source] = {}
     config = run.config
-    for path in config.evaluation.labelled_pairs:
-        name = path.rstrip("/").rpartition("/")[2].partition(".")[0]
+    for name, path in labelled_names(config.evaluation.labelled_pairs).items():
         folder = join(run.layout.root, "labelled", name)
-        recipe = {"path": name, "max": config.evaluation.max_labelled_pairs}
+        recipe = {"path": path, "max": config.evaluation.max_labelled_pairs}
         manifest = open_stage(folder, "labelled", recipe)
         if not manifest.is_complete:
             summaries: Sequence[ShardSummary] = on_cluster(

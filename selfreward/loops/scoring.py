@@ -5,7 +5,7 @@ from typing import Any
 from selfreward.config_loading import identity
 from selfreward.evaluation import measure, paired_accuracies, read_outcomes
 from selfreward.layout import join
-from selfreward.loops.pairs import Source
+from selfreward.loops.pairs import ASIDE, Source
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.metrics.promotion import decide_promotion
@@ -13,8 +13,7 @@ from selfreward.stages.judge import Judge
 from selfreward.storage import files
 from selfreward.storage.checkpoints import CurrentJudge, read_current, write_current
 
-HELDOUT = "heldout"
-VALIDATION = "validation"
+HELDOUT, VALIDATION = ASIDE
 
 
 def evaluation_sets(pairs: dict[str, Source], labelled: dict[str, Source]) -> dict[str, Source]:
@@ -101,41 +100,53 @@ def promote_seed(run: Run, seed: PlacedModel) -> None:
     )
 
 
-def promote(run: Run, model: PlacedModel, heldout: Source) -> CurrentJudge:
-    """Moves `current.json` to the model if the paired test says it is better; returns current."""
+def promote(run: Run, model: PlacedModel, heldout: Source, incumbent: int) -> int:
+    """Moves `current.json` to the model if the paired test says it beats the incumbent iteration.
+
+    Returns the iteration that is current after this decision. The decision is written before the
+    pointer moves, so that an attempt which ended in between finishes it and does not decide again.
+    """
     iteration = model.ref.iteration
     url = join(run.layout.iteration(iteration), "promotion.json")
+    if not files.exists(url):
+        _decide(run, iteration, heldout, incumbent, url)
+    decision = files.read_json(url)
+    if not decision["promoted"]:
+        return incumbent
     current = read_current(run.layout)
-    if current is None:
-        raise RuntimeError("promote before promote_seed")
-    if files.exists(url):
-        return current
+    if current is None or current.iteration < iteration:
+        write_current(
+            run.layout,
+            CurrentJudge(
+                iteration=iteration,
+                checkpoint=run.layout.checkpoint(iteration),
+                fingerprint=model.ref.fingerprint,
+                accuracy=decision["accuracy"],
+                reason=decision["reason"],
+            ),
+        )
+    return iteration
+
+
+def _decide(run: Run, iteration: int, heldout: Source, incumbent: int, url: str) -> None:
+    config = run.config
     before, after = (
         read_outcomes(heldout.folder, join(run.layout.evaluation(i), HELDOUT))
-        for i in (current.iteration, iteration)
+        for i in (incumbent, iteration)
     )
     accuracies = paired_accuracies(before, after)
     decision = decide_promotion(
-        *accuracies, max_p_value=run.config.promotion.max_p_value, seed=run.config.loop.seed
+        *accuracies, max_p_value=config.promotion.max_p_value, seed=config.loop.seed
     )
-    if decision.promote and run.config.promotion.enabled:
-        current = CurrentJudge(
-            iteration=iteration,
-            checkpoint=run.layout.checkpoint(iteration),
-            fingerprint=model.ref.fingerprint,
-            accuracy=float(accuracies[1].mean()),
-            reason=decision.reason,
-        )
-        write_current(run.layout, current)
-    # Last, so that an attempt that ended in between decides again (and decides the same).
     files.write_json(
         url,
         {
-            "promoted": decision.promote and run.config.promotion.enabled,
+            "promoted": decision.promote and config.promotion.enabled,
+            "compared_with": incumbent,
+            "accuracy": float(accuracies[1].mean()),
             "reason": decision.reason,
             "difference": decision.difference,
             "p_value": decision.p_value,
         },
     )
     run.display.line(f"M{iteration} {decision.reason}")
-    return current

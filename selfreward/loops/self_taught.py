@@ -9,6 +9,8 @@ run again after any interruption goes on where the last attempt stopped.
 """
 
 from selfreward.config import RunConfig
+from selfreward.errors import ConfigError
+from selfreward.judging.categories import CATEGORIES, EXPECTED_LENGTHS
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
 from selfreward.loops.force import remove_from
@@ -30,8 +32,7 @@ def run_self_taught(
         SelfRewardError: the engines or the training failed for good.
     """
     layout = Layout(absolute_root(config.run_dir))
-    # Before anything is started: a mistyped rubric would only show after hours of answers.
-    get_pairwise_rubric(config.judge.rubric)
+    check_names(config)
     if force is not None:
         remove_from(layout, force)
     with open_run(config, display) as (run, models):
@@ -43,7 +44,7 @@ def run_self_taught(
         evaluate_model(run, seed, sets)
         promote_seed(run, seed)
         trained: dict[int, PlacedModel] = {0: seed}
-        judge = seed
+        judge, current = seed, 0
         for iteration in range(1, config.loop.iterations + 1):
             if iteration > 1 and config.loop.new_pairs_each_iteration:
                 pairs = build_pairs(run, instructions, models.generator, iteration)
@@ -53,7 +54,25 @@ def run_self_taught(
             start = seed if config.loop.start_from == "seed" else trained[iteration - 1]
             trained[iteration] = train_judge(run, iteration, start, rows, validation)
             evaluate_model(run, trained[iteration], sets)
-            current = promote(run, trained[iteration], sets["heldout"])
-            latest = config.loop.judge_with == "latest"
-            judge = trained[iteration if latest else current.iteration]
+            current = promote(run, trained[iteration], sets["heldout"], current)
+            judge = trained[iteration if config.loop.judge_with == "latest" else current]
     return layout
+
+
+def check_names(config: RunConfig) -> None:
+    """Looks up what a config names, before anything is started: it would only show hours later.
+
+    Raises:
+        ConfigError: an unknown rubric, category or length.
+    """
+    get_pairwise_rubric(config.judge.rubric)
+    wanted = config.select_instructions
+    for key, names, known in (
+        ("categories", wanted.categories, CATEGORIES),
+        ("expected_lengths", wanted.expected_lengths, EXPECTED_LENGTHS),
+    ):
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"select_instructions.{key}: no {name!r}; there are {', '.join(known)}"
+                )
