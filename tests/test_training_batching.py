@@ -77,6 +77,7 @@ def test_workers_and_micro_batches_share_out_a_step(
             num_workers=num_workers,
             rank=rank,
             max_padded_tokens=budget,
+            overhead_tokens=32,
             equal_counts=True,
         )
         counts.add(len(pieces))
@@ -96,3 +97,11 @@ def test_workers_get_like_amounts_of_work() -> None:
 def test_micro_batches_hold_rows_of_like_length() -> None:
     # Sorted 90, 80, 30, 20, 10 with room for 100 padded tokens: 30 * 3 fits, 80 * 2 does not.
     assert micro_batches([0, 1, 2, 3, 4], [10, 90, 20, 80, 30], 100) == [[1], [3], [4, 2, 0]]
+
+
+def test_padding_is_weighed_against_one_more_micro_batch() -> None:
+    # One micro-batch: 4 * 100 padded tokens + 128 = 528. Two: 200 + 20 + 2 * 128 = 476.
+    lengths = [100, 10, 100, 10]
+    assert micro_batches(range(4), lengths, 1000, overhead_tokens=128) == [[0, 2], [1, 3]]
+    # At 200 tokens a micro-batch: 600 against 620.
+    assert micro_batches(range(4), lengths, 1000, overhead_tokens=200) == [[0, 2, 1, 3]]

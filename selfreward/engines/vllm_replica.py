@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 
 from selfreward.config import EngineConfig
 from selfreward.engines.engine_loop import EngineLoop, RequestRefusedError, one_line
+from selfreward.engines.inverse_cdf import sample_inverse_cdf
 from selfreward.engines.models import folder_on_this_node
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest, ReplicaHealth, Sampling
 from selfreward.engines.replica import BoardClient, ReplicaSpec, WeightsGate
@@ -255,7 +256,26 @@ def start_engine(arguments: dict[str, Any]) -> Any:
     from vllm import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    _sample_by_inverse_cdf_on_cpu()
     return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+def _sample_by_inverse_cdf_on_cpu() -> None:
+    """Replaces the sampler vLLM takes on CPUs; see inverse_cdf.py for why. GPUs keep their own."""
+    from vllm.v1.sample.ops import topk_topp_sampler as sampler
+
+    def forward_cpu(
+        self: Any, logits: Any, generators: dict[int, Any], k: Any, p: Any
+    ) -> tuple[Any, Any]:
+        logits = sampler.apply_top_k_top_p(logits, k, p)
+        processed = None
+        if self.logprobs_mode == "processed_logits":
+            processed = logits
+        elif self.logprobs_mode == "processed_logprobs":
+            processed = logits.log_softmax(dim=-1, dtype=torch.float32)
+        return sample_inverse_cdf(logits, generators), processed
+
+    sampler.TopKTopPSampler.forward_cpu = forward_cpu
 
 
 def reload_weights(engine: Any, folder: str) -> None:

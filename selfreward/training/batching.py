@@ -86,21 +86,35 @@ def split_over_workers(
 
 
 def micro_batches(
-    indices: Sequence[int], lengths: Sequence[int], max_padded_tokens: int
+    indices: Sequence[int],
+    lengths: Sequence[int],
+    max_padded_tokens: int,
+    overhead_tokens: int = 128,
 ) -> list[list[int]]:
     """Cuts rows into micro-batches of similar length of up to `max_padded_tokens`.
 
-    A row longer than that is a micro-batch of its own.
+    Of all cuts of the rows in falling order of length it takes the one with the least work, where
+    a micro-batch costs its padded tokens and `overhead_tokens` more. A row longer than
+    `max_padded_tokens` is a micro-batch of its own.
     """
+    rows = sorted(indices, key=lambda i: (-lengths[i], i))
+    # best[n]: (cost of the first n rows, where their last micro-batch begins)
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(rows) + 1):
+        choices = []
+        for begin in range(end - 1, -1, -1):
+            padded = (end - begin) * lengths[rows[begin]]
+            if padded > max_padded_tokens and begin < end - 1:
+                break  # beginning earlier only makes it wider and longer
+            choices.append((best[begin][0] + padded + overhead_tokens, begin))
+        best.append(min(choices))
     out: list[list[int]] = []
-    width = 0
-    for index in sorted(indices, key=lambda i: (-lengths[i], i)):
-        if out and (len(out[-1]) + 1) * width <= max_padded_tokens:
-            out[-1].append(index)
-        else:
-            out.append([index])
-            width = lengths[index]
-    return out
+    end = len(rows)
+    while end > 0:
+        begin = best[end][1]
+        out.append(rows[begin:end])
+        end = begin
+    return out[::-1]
 
 
 def plan_step(
@@ -110,6 +124,7 @@ def plan_step(
     num_workers: int,
     rank: int,
     max_padded_tokens: int,
+    overhead_tokens: int,
     equal_counts: bool,
 ) -> list[list[int]]:
     """Returns the micro-batches of worker `rank` for one step.
@@ -118,6 +133,6 @@ def plan_step(
     sharded model communicates in each forward and backward, so all workers must run as many.
     """
     shares = split_over_workers(indices, lengths, num_workers)
-    pieces = [micro_batches(share, lengths, max_padded_tokens) for share in shares]
+    pieces = [micro_batches(share, lengths, max_padded_tokens, overhead_tokens) for share in shares]
     count = max(len(p) for p in pieces) if equal_counts else len(pieces[rank])
     return pieces[rank] + [[] for _ in range(count - len(pieces[rank]))]

@@ -136,6 +136,7 @@ class _Run:
             num_workers=world_size(),
             rank=rank(),
             max_padded_tokens=self.config.tokens_per_micro_batch,
+            overhead_tokens=self.parallel.overhead_tokens,
             equal_counts=self.parallel.equal_counts,
         )
         for piece in pieces:

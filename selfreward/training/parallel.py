@@ -66,6 +66,8 @@ class Parallel(Protocol):
     policy: Policy
     equal_counts: bool
     """Every worker must run the same number of micro-batches."""
+    overhead_tokens: int
+    """What one more micro-batch costs, in tokens of computing."""
 
     def finish_gradients(self, max_norm: float) -> float:
         """Sums gradients over workers, clips them, returns their norm before clipping."""
@@ -115,6 +117,8 @@ class Replicated:
         """`policy` holds fp32 weights on the CPU. `keep_frozen` keeps fp32 copies of weights that
         do not train, for a checkpoint stored more finely than bf16."""
         self.policy = policy
+        # A CPU computes so slowly that padding is dear; a GPU is wasted on small pieces.
+        self.overhead_tokens = 128 if device.type == "cpu" else 1024
         compute = torch.bfloat16 if config.precision == "bf16" else torch.float32
         names = [(n, p) for n, p in policy.lm.named_parameters()]
         self._masters: dict[str, Tensor] = {}

@@ -36,6 +36,7 @@ def completion_logps(
         num_workers=world_size(),
         rank=rank(),
         max_padded_tokens=max_padded_tokens,
+        overhead_tokens=parallel.overhead_tokens,
         equal_counts=parallel.equal_counts,
     )
     out = torch.zeros(len(rows), 2)

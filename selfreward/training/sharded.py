@@ -36,6 +36,7 @@ class Sharded:
     """FSDP2 over all workers: shards of each block, of embeddings and head."""
 
     equal_counts = True
+    overhead_tokens = 4096  # each micro-batch gathers every weight from all workers
 
     def __init__(
         self,
