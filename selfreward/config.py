@@ -5,6 +5,7 @@ section. Values that only say *where* or *how fast* a run goes (paths, replicas,
 marked with `OPERATIONAL` and never enter a fingerprint.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -287,7 +288,8 @@ class RayConfig(Section):
     stage_task_cpus: float = _op(0.1, gt=0)
     """Ray CPUs of one shard task; it mostly waits for the engines."""
     shards_in_flight: int | None = _op(None, ge=1)
-    """Shards worked on at once; None: 2 per replica."""
+    """Shards worked on at once; None: as many as keep every engine's batch full twice over, at
+    least 2 and at most 8 per replica."""
     rows_per_call: int = _op(8, ge=1)
     """Rows sent to a replica in one call, and written to storage together."""
 
@@ -311,6 +313,14 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)
     ray: RayConfig = Field(default_factory=RayConfig)
+
+    @property
+    def open_shards(self) -> int:
+        """How many shards are worked on at once: the back-pressure on the engines."""
+        if self.ray.shards_in_flight is not None:
+            return self.ray.shards_in_flight
+        filling = math.ceil(2 * self.engine.max_num_seqs / self.pool.shard_size)
+        return self.engine.replicas * min(8, max(2, filling))
 
     @model_validator(mode="after")
     def _check_across_sections(self) -> "RunConfig":

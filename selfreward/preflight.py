@@ -73,8 +73,7 @@ def phases(config: RunConfig) -> tuple[list[Bundle], list[Bundle]]:
     if training.use_gpu:
         trainer["GPU"] = training.gpus_per_worker
     trainers = [trainer] * training.num_workers
-    in_flight = config.ray.shards_in_flight or 2 * config.engine.replicas
-    tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * in_flight
+    tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * config.open_shards
     # Shard tasks and trainers never run at once.
     return engines + tasks, kept + trainers
 

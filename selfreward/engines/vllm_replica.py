@@ -19,6 +19,7 @@ from selfreward.records import Conversation, ModelRef
 GIB = 1 << 30
 CPU_KV_CACHE_GIB = 2.0
 CPU_BATCHED_TOKENS = 4096
+CPU_BLOCK_SIZE = 32
 
 
 def engine_arguments(
@@ -51,6 +52,9 @@ def engine_arguments(
         # which CPU generators cannot do ("CPU Generator does not use offset").
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(engine.max_model_len, CPU_BATCHED_TOKENS)
+        # vLLM's own choice here is 128. A draw computes anew what its last, partly filled block
+        # holds: with small blocks eight draws of a one-letter verdict take half the time.
+        arguments["block_size"] = CPU_BLOCK_SIZE
     if engine.tensor_parallel_size > 1:
         # Inside an actor vLLM would otherwise ask Ray for workers of its own.
         arguments["distributed_executor_backend"] = "mp"

@@ -107,8 +107,7 @@ def _run_jobs(
     task = ShardTask(
         logic, client.generate if client is not None else None, ray_config.rows_per_call, tell
     )
-    in_flight = ray_config.shards_in_flight or 2 * run.config.engine.replicas
     num_rows = sum(part.output.num_rows for part in todo.values())
     with run.display.stage(title, num_rows, run.board.read):
-        for folder, summary in run_shards(jobs, task, ray_config, in_flight):
+        for folder, summary in run_shards(jobs, task, ray_config, run.config.open_shards):
             todo[folder].summaries.append(summary)
