@@ -1,20 +1,18 @@
 """The only file that imports vLLM: a replica that drives its engine in this very process."""
 
 import asyncio
-import copy
 import time
 from typing import Any
 
-from jinja2 import TemplateError
-
 from selfreward.config import EngineConfig
+from selfreward.engines.chat_prompts import ChatPrompts
 from selfreward.engines.engine_loop import EngineLoop, RequestRefusedError, one_line
 from selfreward.engines.inverse_cdf import sample_inverse_cdf
 from selfreward.engines.models import folder_on_this_node
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest, ReplicaHealth, Sampling
 from selfreward.engines.replica import BoardClient, ReplicaSpec, WeightsGate
 from selfreward.errors import EngineError
-from selfreward.records import Conversation, ModelRef
+from selfreward.records import ModelRef
 
 GIB = 1 << 30
 CPU_KV_CACHE_GIB = 2.0
@@ -59,47 +57,6 @@ def engine_arguments(
         # Inside an actor vLLM would otherwise ask Ray for workers of its own.
         arguments["distributed_executor_backend"] = "mp"
     return arguments | engine.engine_kwargs
-
-
-class ChatPrompts:
-    """Turns conversations into token ids with a tokenizer no other thread uses."""
-
-    def __init__(self, tokenizer: Any, folder: str) -> None:
-        self._tokenizer = copy.deepcopy(tokenizer)
-        if not getattr(self._tokenizer, "chat_template", None):
-            raise EngineError(
-                f"the tokenizer of {folder!r} has no chat template: use the instruction-tuned"
-                " version of the model, or put a chat_template.jinja into the folder"
-            )
-
-    def token_ids(self, messages: Conversation) -> list[int]:
-        """Token ids of a conversation up to where the assistant's next turn begins.
-
-        Raises:
-            RequestRefusedError: the chat template has no place for these turns.
-        """
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=False
-            )
-        except TemplateError as error:
-            raise RequestRefusedError(f"chat template: {error}") from error
-        # The template writes the special tokens itself; a second BOS would shift everything.
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
-    def single_token_ids(self, texts: tuple[str, ...]) -> dict[str, int]:
-        """Text → its one token id.
-
-        Raises:
-            RequestRefusedError: a text is more than one token.
-        """
-        ids = {t: self._tokenizer.encode(t, add_special_tokens=False) for t in texts}
-        for text, token_ids in ids.items():
-            if len(token_ids) != 1:
-                raise RequestRefusedError(f"logps_of {text!r} is {len(token_ids)} tokens, not one")
-        return {text: token_ids[0] for text, token_ids in ids.items()}
 
 
 def sampling_params(sampling: Sampling, room: int, logps_ids: dict[str, int]) -> Any:
@@ -266,6 +223,7 @@ def start_engine(arguments: dict[str, Any]) -> Any:
 
 def _sample_by_inverse_cdf_on_cpu() -> None:
     """Replaces the sampler vLLM takes on CPUs; see inverse_cdf.py for why. GPUs keep their own."""
+    import torch
     from vllm.v1.sample.ops import topk_topp_sampler as sampler
 
     def forward_cpu(
