@@ -97,6 +97,8 @@ def main() -> None:
     try:
         with _terminated_like_interrupted():
             exit_code = app(standalone_mode=False)
+        if exit_code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
         sys.exit(exit_code or 0)
     except UserError as wrong:
         error.print(f"selfreward: {wrong}", markup=False)

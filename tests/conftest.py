@@ -37,12 +37,12 @@ def scripted_recipe(tiny_model: Path) -> dict:
         },
         "training": {
             "batch_size": 8,
-            "max_steps": 4,
+            "max_steps": 3,
             "checkpoint_every_steps": 1,
             "learning_rate": 1e-3,
             "precision": "fp32",
         },
-        "ray": {"num_cpus": 3},
+        "ray": {"num_cpus": 3, "shards_in_flight": 2},
     }
 
 

@@ -58,9 +58,19 @@ def find_worker(pid: int, name: str) -> psutil.Process | None:
     return None
 
 
+def is_ray_agent(process: psutil.Process) -> bool:
+    try:
+        return "Agent" in process.name()
+    except psutil.NoSuchProcess:
+        return False
+
+
 def kill_driver(process: subprocess.Popen[str]) -> None:
-    """kill -9, then waits until nothing of what it had started is left."""
-    started = descendants(process.pid)
+    """kill -9, then waits until nothing of what it had started is left.
+
+    Ray's two agents of the node are not waited for: they look for their parent about once a minute.
+    """
+    started = [p for p in descendants(process.pid) if not is_ray_agent(p)]
     os.kill(process.pid, signal.SIGKILL)
     process.wait(timeout=30)
     if process.stdout is not None:
@@ -89,6 +99,14 @@ def part_rows(stage: Path) -> set[str]:
     for path in stage.glob("_parts/*/*.parquet"):
         meta = json.loads(pq.read_schema(path).metadata[b"selfreward"])
         done |= {row["row_id"] for row in meta["rows"]}
+    return done
+
+
+def durable_rows(stage: Path) -> set[str]:
+    """Ids of the pairs whose judgments are on storage, in parts or in sealed shards."""
+    done = part_rows(stage)
+    for path in stage.glob("shard-*.parquet"):
+        done |= set(pq.read_table(path, columns=["pair_id"])["pair_id"].to_pylist())
     return done
 
 

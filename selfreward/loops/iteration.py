@@ -187,7 +187,7 @@ def train_judge(
         job = TrainingJob(
             name=f"iteration-{iteration:02d}",
             # The seed by its name: every node has its own copy of it.
-            model=start.ref.name,
+            model=start.ref.name if start.ref.iteration == 0 else start.location,
             trust_remote_code=config.model.trust_remote_code,
             data=tuple(sealed_shards(rows.folder)),
             record="TrainingExample" if config.training.objective == "sft" else "Preference",
@@ -220,5 +220,7 @@ def train_judge(
     if "://" in location:
         # The time is part of the key: a training that is redone must not find the old copy.
         local = fetch_folder(location, key=f"{manifest.fingerprint} {manifest.finished_at}")
-    ref = ModelRef(name=location, iteration=iteration, fingerprint=model_fingerprint(local))
+    # Where the run lies is no part of the name: the same run elsewhere makes the same records.
+    name = f"{config.model.name} after iteration {iteration}"
+    ref = ModelRef(name=name, iteration=iteration, fingerprint=model_fingerprint(local))
     return PlacedModel(ref=ref, location=location)
