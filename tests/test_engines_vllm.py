@@ -78,11 +78,10 @@ def test_draw_i_is_sampled_with_seed_plus_i(pool: EnginePool) -> None:
     together = ask(pool, "Tell me a story.", temperature=1.0, n=3, seed=40)
     again = ask(pool, "Tell me a story.", temperature=1.0, n=3, seed=40)
     assert len(set(texts(together))) == 3
-    assert texts(together) == texts(again)
-    alone = [ask(pool, "Tell me a story.", temperature=1.0, seed=40 + i) for i in range(3)]
-    assert [d.num_tokens for d in together.draws] == [c.draws[0].num_tokens for c in alone]
-    # Batches of other sizes round differently in bf16, so later words may part ways.
-    assert [t.split()[0] for t in texts(together)] == [texts(c)[0].split()[0] for c in alone]
+    assert texts(again) == texts(together)
+    # As many rows in the batch: in bf16 another batch size rounds otherwise.
+    one_on = ask(pool, "Tell me a story.", temperature=1.0, n=3, seed=41)
+    assert texts(one_on)[:2] == texts(together)[1:]
 
 
 def test_guided_texts_keep_to_choices_patterns_and_schemas(pool: EnginePool) -> None:
