@@ -75,11 +75,13 @@ def test_greedy_answers_repeat(pool: EnginePool) -> None:
 
 
 def test_draw_i_is_sampled_with_seed_plus_i(pool: EnginePool) -> None:
+    # In bf16 another batch or a prompt that is not cached yet rounds otherwise, and a draw may then
+    # part ways: first a call that fills the cache, then batches of one size.
+    ask(pool, "Tell me a story.", temperature=1.0, n=3, seed=40)
     together = ask(pool, "Tell me a story.", temperature=1.0, n=3, seed=40)
     again = ask(pool, "Tell me a story.", temperature=1.0, n=3, seed=40)
     assert len(set(texts(together))) == 3
     assert texts(again) == texts(together)
-    # As many rows in the batch: in bf16 another batch size rounds otherwise.
     one_on = ask(pool, "Tell me a story.", temperature=1.0, n=3, seed=41)
     assert texts(one_on)[:2] == texts(together)[1:]
 

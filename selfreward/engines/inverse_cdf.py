@@ -3,7 +3,9 @@
 vLLM samples by dividing probabilities by exponential noise, one random number for each token of
 the vocabulary; with a generator per request (which is what seeds need) they are drawn row by row on
 one thread. For 128 rows of a 49k vocabulary that is 0.4 s a step, more than the model itself takes.
-Inverse transform sampling draws the same distribution from one uniform number a row.
+Inverse transform sampling draws the same distribution from one uniform number a row. Its price: a
+draw near the edge of a share moves to its neighbour when logits are rounded otherwise (another
+batch size, a cached prompt), sooner than with noise.
 
 Shape suffixes: _B rows (requests), _V vocabulary.
 """
