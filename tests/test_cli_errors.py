@@ -135,8 +135,8 @@ def test_more_resources_than_the_cluster_has(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = line_of(["run", str(recipe), "engine.replicas=40"], capsys, monkeypatch)
-    # 40 replicas of 0.5 CPUs beside one trainer of 0.5.
-    assert "the run needs 20.5 CPUs, the cluster has 3" in line
+    # 40 replicas of 0.5 CPUs and 2 shard tasks of 0.1.
+    assert "the run needs 20.2 CPUs, the cluster has 3" in line
     overrides = ["training.use_gpu=true", "training.num_workers=4"]
     line = line_of(["run", str(recipe), *overrides], capsys, monkeypatch)
     assert "the run needs 4 GPUs, the cluster has 0" in line
@@ -177,5 +177,5 @@ def test_doctor_names_what_fails(
     assert stop.value.code == 2
     out = capsys.readouterr().out
     assert "ok   model" in out
-    assert "FAIL resources: the run needs 20.5 CPUs" in out
+    assert "FAIL resources: the run needs 20.2 CPUs" in out
     assert yaml.safe_load(recipe.read_text())["run_dir"] in out
