@@ -24,10 +24,10 @@ def raw_vllm_tokens_per_s(
     """
     device = resolve_device(engine)
     resources = replica_resources(engine, device)
-    task: Any = ray.remote(run_raw).options(
+    # One call a process: vLLM's memory goes with it.
+    task: Any = ray.remote(max_calls=1)(run_raw).options(
         num_cpus=resources["CPU"],
         num_gpus=resources.get("GPU", 0),
-        max_calls=1,
         max_retries=0,
         runtime_env={"env_vars": replica_env(engine, device)},
     )
