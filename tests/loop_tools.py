@@ -14,7 +14,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-RUN_LIMIT_S = 240
+RUN_LIMIT_S = 420
 
 
 def start_run(recipe: Path, *arguments: str) -> subprocess.Popen[str]:
