@@ -2,7 +2,8 @@
 
 One class a stage. Defaults live on the fields, never at the reader. A stage is handed its own
 section. Values that only say *where* or *how fast* a run goes (paths, replicas, time limits) are
-marked with `OPERATIONAL` and never enter a fingerprint.
+marked with `OPERATIONAL` and never enter a fingerprint. One file beyond 300 lines: it is the one
+place where a user looks a setting up.
 """
 
 import math

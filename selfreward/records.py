@@ -1,7 +1,8 @@
 """The records that flow through a run: frozen, keyword-only, with content-derived ids.
 
 A record never knows where it is stored or who reads it. Rows become dictionaries only in
-`schemas.py`. The `new` constructors derive the id from the content, so the same work done twice
+`schemas.py`. One file beyond 300 lines, since the records are read together and half of it are
+their examples. The `new` constructors derive the id from the content, so the same work done twice
 has the same id, whichever machine did it and however often the run was interrupted.
 """
 

@@ -2,7 +2,8 @@
 
 Three constructions: a good answer to a *modified* instruction (arXiv 2408.02666, section 3.1,
 the paper's best), a direct rewriting into a worse answer (its ablation), and the model's own
-right and wrong samples where the pool has a reference answer.
+right and wrong samples where the pool has a reference answer. They stay in one file beyond 300
+lines because they share requests, drops and the pair they end in.
 """
 
 from collections.abc import Sequence
