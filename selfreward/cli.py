@@ -1,4 +1,7 @@
-"""The command line: `selfreward run`, `status`, `doctor`. Heavy imports wait for their command."""
+"""The command line: `selfreward run`, `status`, `doctor`, `evaluate`, `compare`.
+
+Heavy imports wait for their command.
+"""
 
 import os
 import signal
@@ -6,12 +9,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from selfreward.errors import SelfRewardError, UserError
+from selfreward.errors import ConfigError, SelfRewardError, UserError
+
+if TYPE_CHECKING:
+    from selfreward.reports.progress import Display
 
 EXIT_USER_ERROR = 2
 EXIT_FAILED = 1
@@ -75,6 +81,127 @@ def doctor(
         console.print(f"{mark} {check.name}: {check.detail}", markup=False, soft_wrap=True)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_USER_ERROR)
+
+
+_JUDGE = (
+    "A model, a run folder (@t for iteration t), an endpoint URL (#MODEL), classifier:MODEL, or"
+    " baseline:longest|shortest|first|random|likelihood."
+)
+_Data = Annotated[
+    list[str] | None, typer.Option("--data", help="Pair or score file; may be given repeatedly.")
+]
+_Overrides = Annotated[
+    list[str] | None, typer.Argument(help="section.key=value, e.g. engine.max_model_len=4096")
+]
+_Config = Annotated[
+    str | None, typer.Option("--config", help="Recipe with the engine and rubric to use.")
+]
+_Votes = Annotated[int, typer.Option(help="Draws of each order, by majority.")]
+_Orders = Annotated[str, typer.Option(help="both or random (one of the two, half the cost).")]
+_Verdict = Annotated[str, typer.Option(help="greedy, sampled, or probability.")]
+_Columns = Annotated[
+    list[str] | None, typer.Option("--column", help="ours=theirs, e.g. chosen=better_answer.")
+]
+_MaxRows = Annotated[int | None, typer.Option(help="At most so many rows of each file.")]
+_Work = Annotated[str | None, typer.Option(help="Folder or URL that keeps the judgments.")]
+_Format = Annotated[str, typer.Option("--format", help="table, json, or markdown.")]
+_Out = Annotated[str | None, typer.Option(help="Write the figures as JSON to this file too.")]
+
+
+@app.command()
+def evaluate(
+    overrides: _Overrides = None,
+    judge: Annotated[str, typer.Option(help=_JUDGE)] = "",
+    data: _Data = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="A published protocol's scoring; `list` prints them.")
+    ] = None,
+    config: _Config = None,
+    votes: _Votes = 1,
+    orders: _Orders = "both",
+    verdict: _Verdict = "greedy",
+    column: _Columns = None,
+    max_rows: _MaxRows = None,
+    work: _Work = None,
+    form: _Format = "table",
+    out: _Out = None,
+) -> None:
+    """Measure a judge on labelled pairs and scored responses, both orders, with its biases."""
+    from selfreward.evaluation.benchmarks import BENCHMARKS, benchmark_figures, get_benchmark
+    from selfreward.evaluation.reports import with_protocol
+    from selfreward.loops.evaluate import evaluate_judge, make_request
+    from selfreward.reports.evaluation import write_evaluation
+
+    if benchmark == "list":
+        for known in BENCHMARKS.values():
+            typer.echo(known.data_needed)
+        return
+    if benchmark is not None and not data:
+        raise ConfigError(f"--data is missing; {get_benchmark(benchmark).data_needed}")
+    request = make_request(
+        judge=judge,
+        data=data or (),
+        config=config,
+        overrides=overrides or (),
+        votes=votes,
+        orders=orders,
+        verdict=verdict,
+        columns=column or (),
+        max_rows=max_rows,
+        work=work,
+    )
+    found = evaluate_judge(request, _display(form))
+    report = found.report(request.config.evaluation, request.config.loop.seed)
+    if benchmark is not None:
+        for name, figures in benchmark_figures(benchmark, found).items():
+            section = "data" if name in report["data"] else "scores"
+            report[section][name] = with_protocol(report[section][name], benchmark, figures)
+    write_evaluation(report, form, out)
+
+
+@app.command()
+def compare(
+    judge_a: Annotated[str, typer.Argument(help=_JUDGE)],
+    judge_b: Annotated[str, typer.Argument(help="Another one.")],
+    overrides: _Overrides = None,
+    data: _Data = None,
+    config: _Config = None,
+    votes: _Votes = 1,
+    orders: _Orders = "both",
+    verdict: _Verdict = "greedy",
+    column: _Columns = None,
+    max_rows: _MaxRows = None,
+    work: _Work = None,
+    form: _Format = "table",
+    out: _Out = None,
+) -> None:
+    """Compare judge B with judge A on the same pairs: difference, interval, p, biases."""
+    from selfreward.loops.compare import compare as compare_judges
+    from selfreward.loops.evaluate import make_request
+    from selfreward.reports.evaluation import write_comparison
+
+    request = make_request(
+        judge=judge_a,
+        data=data or (),
+        config=config,
+        overrides=overrides or (),
+        votes=votes,
+        orders=orders,
+        verdict=verdict,
+        columns=column or (),
+        max_rows=max_rows,
+        work=work,
+    )
+    write_comparison(compare_judges(judge_a, judge_b, request, _display(form)), form, out)
+
+
+def _display(form: str) -> "Display":
+    """Progress goes to the error stream where the output is for another program."""
+    from selfreward.reports.evaluation import check_format
+    from selfreward.reports.progress import Display
+
+    check_format(form)
+    return Display(Console(stderr=form != "table", highlight=False))
 
 
 @contextmanager

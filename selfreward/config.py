@@ -55,7 +55,9 @@ class ScriptedConfig(Section):
 
 
 class EngineConfig(Section):
-    kind: Literal["vllm", "scripted"] = "vllm"
+    kind: Literal["vllm", "classifier", "scripted"] = "vllm"
+    """`classifier`: a reward model, i.e. a sequence classifier with one output, which scores
+    responses and writes nothing."""
     device: Literal["auto", "cpu", "cuda"] = _op("auto")
     replicas: int = _op(1, ge=1)
     tensor_parallel_size: int = _op(1, ge=1)
@@ -176,6 +178,8 @@ class JudgeConfig(Section):
     rubric: str = "pairwise_reasoned"
     """Id of a rubric in judging/prompts.py: `pairwise_reasoned`, `pairwise_verdict_only`, or
     `pairwise_checklist`."""
+    pointwise_rubric: str = "pointwise_additive"
+    """Id of a rubric in judging/pointwise.py, for scoring responses one by one."""
     guided: bool = True
     """Guided decoding: the completion must end in a parseable verdict."""
     num_draws: int = Field(default=15, ge=1)

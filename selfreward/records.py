@@ -85,6 +85,7 @@ class DropReason(StrEnum):
     LABEL_BALANCE = "label_balance"
     PROMPT_TOO_LONG = "prompt_too_long"
     ENGINE_FAILURE = "engine_failure"
+    BAD_SCORE = "bad_score"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +229,8 @@ class ResponsePair:
     rejected_id: str | None = None
     source: str = ""
     category: str | None = None
+    meta: str | None = None
+    """JSON of what a labelled pair's file says of it besides; benchmark protocols read it."""
 
     @classmethod
     def new(
@@ -243,6 +246,7 @@ class ResponsePair:
         rejected_id: str | None = None,
         source: str = "",
         category: str | None = None,
+        meta: str | None = None,
     ) -> Self:
         ident = content_id(
             "pair", [[m.role, m.content] for m in messages], chosen, rejected, corruption
@@ -259,6 +263,7 @@ class ResponsePair:
             rejected_id=rejected_id,
             source=source,
             category=category,
+            meta=meta,
         )
 
 

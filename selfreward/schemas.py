@@ -23,6 +23,7 @@ from selfreward.records import (
     ResponsePair,
     TrainingExample,
 )
+from selfreward.records_scores import PairScore, Rating, ScoredResponse
 
 RecordT = TypeVar("RecordT")
 
@@ -34,6 +35,9 @@ STORED_RECORDS: dict[str, type] = {
     "TrainingExample": TrainingExample,
     "Preference": Preference,
     "DroppedRow": DroppedRow,
+    "ScoredResponse": ScoredResponse,
+    "Rating": Rating,
+    "PairScore": PairScore,
 }
 
 _SCALARS: dict[type, pa.DataType] = {

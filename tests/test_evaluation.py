@@ -7,7 +7,7 @@ import pytest
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
-from selfreward.evaluation import measure, paired_accuracies, read_outcomes
+from selfreward.evaluation.outcomes import measure, paired_accuracies, read_outcomes
 from selfreward.records import (
     Judgment,
     Message,

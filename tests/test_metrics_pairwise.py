@@ -131,4 +131,5 @@ def test_mirroring_the_labels_mirrors_the_accuracy(readings: list[tuple[Verdict,
     assert one.accuracy + other.accuracy + failures == pytest.approx(1.0)
     assert one.first_position_rate == other.first_position_rate
     assert one.swap_flip_rate == other.swap_flip_rate
+    assert one.position_consistent_accuracy is not None
     assert one.position_consistent_accuracy <= one.accuracy

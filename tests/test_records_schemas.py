@@ -27,6 +27,7 @@ from selfreward.records import (
     content_id,
     derived_seed,
 )
+from selfreward.records_scores import PairScore, Rating, ScoredResponse
 from selfreward.schemas import STORED_RECORDS, from_table, schema_of, to_row, to_table
 
 MODEL = ModelRef(name="m", iteration=2, fingerprint="f")
@@ -86,6 +87,31 @@ SAMPLES: dict[str, Any] = {
         rejected_score=1.5,
     ),
     "DroppedRow": DroppedRow(row_id="x", stage="respond", reason=DropReason.TOO_LONG),
+    "ScoredResponse": ScoredResponse.new(
+        messages=MESSAGES, response="4", score=4.0, low=1.0, high=5.0, subset="sums"
+    ),
+    "Rating": Rating.new(
+        response_id="sco-1",
+        judge=MODEL,
+        rubric_id="pointwise_additive",
+        draw=1,
+        text="Score: 4",
+        finish_reason="stop",
+        num_tokens=4,
+        num_prompt_tokens=90,
+        verdict=Verdict(outcome=Outcome.SCORE, score=4.0),
+    ),
+    "PairScore": PairScore(
+        id="psc-1",
+        pair_id="pair-1",
+        judge=MODEL,
+        chosen=-3.5,
+        rejected=-9.0,
+        chosen_alone=None,
+        rejected_alone=None,
+        chosen_tokens=2,
+        rejected_tokens=5,
+    ),
 }
 
 

@@ -76,22 +76,29 @@ def _pool(model: PlacedModel, engine: EngineConfig) -> EnginePool:
 
 
 def judge_throughput(
-    config: RunConfig, folder: Path, num_pairs: int = 96, repeats: int = 2
+    config: RunConfig, folder: Path, num_pairs: int = 48, repeats: int = 2
 ) -> dict[str, Any]:
-    """Generated tokens a second of the judge stage over plain `vllm.LLM`, in turn, `repeats` times.
+    """Generated tokens a second of the judge stage over `vllm.LLM`, in turn, `repeats` times.
 
-    Both get the same prompts, sampling and seeds. The stage's time is all of it: Ray Data, reading
-    the pairs, the pool, parsing and writing the shards.
+    All get the same prompts, sampling and seeds. vLLM runs with the replicas' sampler, which
+    leaves the pipeline's own cost as the difference, and once as it comes. The stage's time is all
+    of it: Ray Data, reading the pairs, the pool, parsing and writing the shards.
     """
     model = place(config.model)
     logic = _judge(num_draws=1, adaptive=False, max_tokens=160)
     pairs = make_pairs(num_pairs)
     requests = _requests_of(logic, pairs)
+
+    def plain(our_sampler: bool) -> float:
+        figures = raw_vllm_tokens_per_s(
+            model.location, requests, config.engine, our_sampler=our_sampler
+        )
+        return figures["tokens_per_s"]
+
     raw, ours = [], []
     with ray_session(config):
         for repeat in range(repeats):
-            plain = raw_vllm_tokens_per_s(model.location, requests, config.engine)
-            raw.append(plain["tokens_per_s"])
+            raw.append(plain(our_sampler=True))
             with _pool(model, config.engine) as pool:
                 # The same warm-up that the plain engine gets before its clock starts.
                 asyncio.run(pool.client().generate(requests[:8]))
@@ -99,13 +106,16 @@ def judge_throughput(
                 seconds, summaries = _stage(config, pool, logic, here, pairs)
             tokens = add_ledgers(s.ledger for s in summaries)["completion_tokens"]
             ours.append(tokens / seconds)
+        as_it_comes = plain(our_sampler=False)
     ratios = [a / b for a, b in zip(ours, raw, strict=True)]
     return {
         "num_requests": len(requests),
         "stage_tokens_per_s": [round(v, 1) for v in ours],
         "vllm_tokens_per_s": [round(v, 1) for v in raw],
+        "vllm_own_sampler_tokens_per_s": round(as_it_comes, 1),
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(r, 3) for r in ratios],
+        "ratio_to_own_sampler": round(statistics.median(ours) / as_it_comes, 3),
     }
 
 

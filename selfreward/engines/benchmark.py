@@ -12,9 +12,16 @@ from selfreward.errors import EngineError, EngineTimeoutError
 
 
 def raw_vllm_tokens_per_s(
-    folder: str, requests: list[GenerationRequest], engine: EngineConfig, warmup: int = 8
+    folder: str,
+    requests: list[GenerationRequest],
+    engine: EngineConfig,
+    warmup: int = 8,
+    our_sampler: bool = False,
 ) -> dict[str, float]:
     """Runs the requests through `vllm.LLM` in a fresh process with the same engine settings.
+
+    `our_sampler` replaces vLLM's CPU sampler by the replicas' own (`inverse_cdf.py`), so that
+    what is left of a difference is the pipeline's.
 
     Returns `tokens`, `seconds` and `tokens_per_s` of one `LLM.generate` call over all requests,
     after `warmup` requests that are not counted. Start-up and tokenisation are not counted.
@@ -32,7 +39,7 @@ def raw_vllm_tokens_per_s(
         runtime_env={"env_vars": replica_env(engine, device)},
     )
     limit_s = engine.start_timeout_s + engine.request_timeout_s
-    reference = task.remote(engine_arguments(folder, engine, device), requests, warmup)
+    reference = task.remote(engine_arguments(folder, engine, device), requests, warmup, our_sampler)
     try:
         result: dict[str, float] = ray.get(reference, timeout=limit_s)
     except ray.exceptions.GetTimeoutError:

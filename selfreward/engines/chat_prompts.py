@@ -27,16 +27,46 @@ class ChatPrompts:
         Raises:
             RequestRefusedError: the chat template has no place for these turns.
         """
+        return self._ids(self._text(messages))
+
+    def _text(self, messages: Conversation, generation: bool = True) -> str:
         turns = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            text = self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=False
+            text: str = self._tokenizer.apply_chat_template(
+                turns, add_generation_prompt=generation, tokenize=False
             )
         except TemplateError as error:
             raise RequestRefusedError(f"chat template: {error}") from error
+        return text
+
+    def _ids(self, text: str) -> list[int]:
         # The template writes the special tokens itself; a second BOS would shift everything.
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+    def whole_ids(self, messages: Conversation) -> list[int]:
+        """Token ids of a finished conversation, its last turn the assistant's.
+
+        Raises:
+            RequestRefusedError: the chat template has no place for these turns.
+        """
+        return self._ids(self._text(messages, generation=False))
+
+    def target_ids(self, messages: Conversation, target: str) -> tuple[list[int], list[int]]:
+        """Token ids of a conversation, and of `target` as the text the assistant goes on with.
+
+        Raises:
+            RequestRefusedError: the template does not take these turns, or the target is empty.
+        """
+        prompt = self._text(messages)
+        ids = self._ids(prompt)
+        whole = self._ids(prompt + target)
+        # Tokenised together where that leaves the prompt as it is fed, as training does.
+        is_prefix = whole[: len(ids)] == ids and len(whole) > len(ids)
+        target_ids = whole[len(ids) :] if is_prefix else self._ids(target)
+        if not target_ids:
+            raise RequestRefusedError("the target to score has no tokens")
+        return ids, target_ids
 
     def single_token_ids(self, texts: tuple[str, ...]) -> dict[str, int]:
         """Text → its one token id.

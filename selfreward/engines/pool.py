@@ -10,6 +10,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from selfreward.config import EngineConfig
+from selfreward.engines.classifier_replica import ClassifierReplica
 from selfreward.engines.client import EngineClient, last_line
 from selfreward.engines.protocol import ReplicaHealth
 from selfreward.engines.replica import BOARD_TIMEOUT_S, ReplicaSpec, Wanted, WeightsBoard
@@ -19,7 +20,11 @@ from selfreward.engines.vllm_replica import VLLMReplica
 from selfreward.errors import EngineError, EngineTimeoutError, TransientEngineError
 from selfreward.records import ModelRef
 
-REPLICA_CLASSES: dict[str, type] = {"vllm": VLLMReplica, "scripted": ScriptedReplica}
+REPLICA_CLASSES: dict[str, type] = {
+    "vllm": VLLMReplica,
+    "classifier": ClassifierReplica,
+    "scripted": ScriptedReplica,
+}
 POLL_S = 0.5
 
 

@@ -49,24 +49,30 @@ class GenerationRequest:
     id: str
     purpose: str
     """Which stage asks: `categorise`, `respond`, `modify`, `respond_modified`,
-    `modify_and_respond`, `rewrite`,
-    `sample`, `judge`."""
+    `modify_and_respond`, `rewrite`, `sample`, `judge`, `rate`, `score`."""
     messages: Conversation
     sampling: Sampling
+    target: str | None = None
+    """Nothing is written then: this text is scored as the assistant's next turn, and the one draw
+    that comes back carries `Draw.score`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
     """One sampled text.
 
-    `finish_reason` is `stop` or `length`; `num_tokens` counts generated tokens; `logps` holds the
-    natural log-probabilities of `Sampling.logps_of`, where asked for and found.
+    `finish_reason` is `stop` or `length`; `num_tokens` counts generated tokens, or those of a
+    scored target; `logps` holds the natural log-probabilities of `Sampling.logps_of`, where asked
+    for and found.
     """
 
     text: str
     finish_reason: str
     num_tokens: int
     logps: dict[str, float] | None = None
+    score: float | None = None
+    """Of a target: the sum of its tokens' natural log-probabilities from a language model, or the
+    reward from a classifier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +106,12 @@ class ReplicaHealth:
 
 @dataclass(slots=True)
 class Ledger:
-    """Tokens and requests spent; adds up with `+=`."""
+    """Tokens and requests spent."""
 
     requests: int = 0
     draws: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    seconds: float = 0.0
     by_purpose: dict[str, int] = field(default_factory=dict)
     """Completion tokens by purpose."""
 
@@ -117,16 +122,6 @@ class Ledger:
         self.prompt_tokens += completion.num_prompt_tokens
         self.completion_tokens += tokens
         self.by_purpose[request.purpose] = self.by_purpose.get(request.purpose, 0) + tokens
-
-    def __iadd__(self, other: "Ledger") -> "Ledger":
-        self.requests += other.requests
-        self.draws += other.draws
-        self.prompt_tokens += other.prompt_tokens
-        self.completion_tokens += other.completion_tokens
-        self.seconds += other.seconds
-        for purpose, tokens in other.by_purpose.items():
-            self.by_purpose[purpose] = self.by_purpose.get(purpose, 0) + tokens
-        return self
 
 
 class Generate(Protocol):

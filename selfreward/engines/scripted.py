@@ -164,6 +164,16 @@ def draw(request: GenerationRequest, index: int, model: ModelRef, config: Script
     return Draw(text=text, finish_reason="stop", num_tokens=len(words))
 
 
+def scored(request: GenerationRequest, target: str) -> Draw:
+    """A likelihood: the better the quality mark, the likelier each word; without a prompt to go
+    with, every word is as likely as the next."""
+    words = target.split()
+    mark = _QUALITY.search(target)
+    quality = int(mark[1]) if mark and any(m.content for m in request.messages) else 0
+    score = -len(words) * (2.0 - quality / 10)
+    return Draw(text=target, finish_reason="stop", num_tokens=len(words), score=score)
+
+
 class ScriptedReplica:
     """The scripted engine behind the same methods as `VLLMReplica`; one Ray actor each."""
 
@@ -210,7 +220,10 @@ class ScriptedReplica:
                 error="prompt_too_long",
                 detail=f"prompt has {num_prompt_tokens} tokens, the context {context}",
             )
-        draws = tuple(draw(request, i, model, self._config) for i in range(request.sampling.n))
+        if request.target is not None:
+            draws: tuple[Draw, ...] = (scored(request, request.target),)
+        else:
+            draws = tuple(draw(request, i, model, self._config) for i in range(request.sampling.n))
         return Completion(
             request_id=request.id, model=model, draws=draws, num_prompt_tokens=num_prompt_tokens
         )

@@ -97,6 +97,26 @@ def sampling_params(sampling: Sampling, room: int, logps_ids: dict[str, int]) ->
         raise RequestRefusedError(one_line(error)) from error
 
 
+def scoring_params() -> Any:
+    """vLLM's SamplingParams for scoring a text: the log-probability of every token fed in."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=1,  # vLLM cannot produce nothing
+        temperature=0.0,
+        prompt_logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _scored(text: str, output: Any, num_before: int, target: list[int]) -> Draw:
+    at = output.prompt_logprobs[num_before:]
+    score = sum(logprobs[token].logprob for token, logprobs in zip(target, at, strict=True))
+    return Draw(text=text, finish_reason="stop", num_tokens=len(target), score=float(score))
+
+
 def _draw(output: Any, logps_ids: dict[str, int]) -> Draw:
     return Draw(
         text=output.text,
@@ -164,9 +184,13 @@ class VLLMReplica:
     async def _complete(self, request: GenerationRequest, model: ModelRef) -> Completion:
         context = self._spec.engine.max_model_len
         num_prompt_tokens = 0
+        target: list[int] = []
         try:
-            prompt = self._prompts.token_ids(request.messages)
-            num_prompt_tokens = len(prompt)
+            if request.target is None:
+                prompt = self._prompts.token_ids(request.messages)
+            else:
+                prompt, target = self._prompts.target_ids(request.messages, request.target)
+            num_prompt_tokens = len(prompt) + len(target)
             if num_prompt_tokens + 1 > context:
                 return Completion(
                     request_id=request.id,
@@ -174,6 +198,17 @@ class VLLMReplica:
                     num_prompt_tokens=num_prompt_tokens,
                     error="prompt_too_long",
                     detail=f"prompt has {num_prompt_tokens} tokens, the context {context}",
+                )
+            if target:
+                output = await self._loop.generate(
+                    {"prompt_token_ids": prompt + target}, scoring_params()
+                )
+                draw = _scored(request.target or "", output, len(prompt), target)
+                return Completion(
+                    request_id=request.id,
+                    model=model,
+                    draws=(draw,),
+                    num_prompt_tokens=num_prompt_tokens,
                 )
             logps_ids = self._prompts.single_token_ids(request.sampling.logps_of)
             params = sampling_params(request.sampling, context - num_prompt_tokens, logps_ids)
@@ -248,15 +283,18 @@ def reload_weights(engine: Any, folder: str) -> None:
 
 
 def run_raw(
-    arguments: dict[str, Any], requests: list[GenerationRequest], warmup: int
+    arguments: dict[str, Any], requests: list[GenerationRequest], warmup: int, our_sampler: bool
 ) -> dict[str, float]:
     """Runs requests through `vllm.LLM` in one call; tokens per second without our pool.
 
-    `LLM` gets the same arguments, prompts and sampling as a replica does. The first `warmup`
-    requests are run once before the clock starts.
+    `LLM` gets the same arguments, prompts and sampling as a replica does, and on CPU, if
+    `our_sampler`, its way of drawing too. The first `warmup` requests are run once before the
+    clock starts.
     """
     from vllm import LLM
 
+    if our_sampler:
+        _sample_by_inverse_cdf_on_cpu()
     llm = LLM(**arguments)
     prompts = ChatPrompts(llm.get_tokenizer(), arguments["model"])
     ids = [prompts.token_ids(r.messages) for r in requests]

@@ -38,6 +38,12 @@ def _probability_first(logps: dict[str, float] | None) -> float | None:
     return 0.0 if difference > 700 else 1.0 / (1.0 + math.exp(difference))
 
 
+def opens_with_refusal(text: str) -> bool:
+    """Whether a judge's text begins by declining to judge."""
+    opening = " ".join(text[: 4 * REFUSAL_CHARS].replace("\u2019", "'").split())[:REFUSAL_CHARS]
+    return _REFUSAL.search(opening) is not None
+
+
 def parse_pairwise(
     rubric: PairwiseRubric,
     text: str,
@@ -71,7 +77,6 @@ def parse_pairwise(
         )
     if truncated:
         return Verdict(outcome=Outcome.TRUNCATED)
-    opening = " ".join(text[: 4 * REFUSAL_CHARS].replace("\u2019", "'").split())[:REFUSAL_CHARS]
-    if _REFUSAL.search(opening):
+    if opens_with_refusal(text):
         return Verdict(outcome=Outcome.REFUSED)
     return Verdict(outcome=Outcome.UNPARSED)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from selfreward.config_loading import identity
-from selfreward.engines.models import fetch_folder, model_fingerprint
 from selfreward.errors import DataError
 from selfreward.judging.balance import balance_ranks
 from selfreward.layout import join
 from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.session import trained_model
 from selfreward.loops.steps import Output, Run, run_step, shards_of
-from selfreward.records import ModelRef, Preference, TrainingExample
+from selfreward.records import Preference, TrainingExample
 from selfreward.stages.judge import Judge
 from selfreward.stages.select import Balance, Select, ValidationExamples, label_ranks
 from selfreward.storage.manifest import Manifest, complete, open_stage
@@ -215,12 +215,10 @@ def train_judge(
             f"M{iteration}: {result.steps} steps, {result.tokens_per_s:.0f} tok/s,"
             + ", ".join(f" {k} {v:.3f}" for k, v in result.metrics.items() if k.startswith("eval/"))
         )
-    location = layout.checkpoint(iteration)
-    local = location
-    if "://" in location:
-        # The time is part of the key: a training that is redone must not find the old copy.
-        local = fetch_folder(location, key=f"{manifest.fingerprint} {manifest.finished_at}")
-    # Where the run lies is no part of the name: the same run elsewhere makes the same records.
-    name = f"{config.model.name} after iteration {iteration}"
-    ref = ModelRef(name=name, iteration=iteration, fingerprint=model_fingerprint(local))
-    return PlacedModel(ref=ref, location=location)
+    return trained_model(
+        config.model.name,
+        iteration,
+        layout.checkpoint(iteration),
+        # The time is part of the key: a training that is redone has the same fingerprint.
+        key=f"{manifest.fingerprint} {manifest.finished_at}",
+    )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from selfreward.config_loading import identity
-from selfreward.evaluation import measure, paired_accuracies, read_outcomes
+from selfreward.evaluation.outcomes import measure, paired_accuracies, read_outcomes
 from selfreward.layout import join
 from selfreward.loops.pairs import ASIDE, Source
 from selfreward.loops.pools import PlacedModel

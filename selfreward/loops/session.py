@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from selfreward.config import ModelConfig, RunConfig
 from selfreward.config_loading import dump_config
-from selfreward.engines.models import model_fingerprint, resolve_model
+from selfreward.engines.models import fetch_folder, model_fingerprint, resolve_model
 from selfreward.layout import Layout
 from selfreward.loops.pools import PlacedModel, Pools
 from selfreward.loops.steps import Run
@@ -38,22 +38,34 @@ def open_run(config: RunConfig, display: Display | None = None) -> Iterator[tupl
     Raises:
         UserError: storage, model or resources do not fit; nothing was started then.
     """
-    display = display or Display()
     layout = Layout(absolute_root(config.run_dir))
     models = _models(config)
     _record(layout, config, models)
+    with open_cluster(config, layout, display or Display()) as run:
+        try:
+            yield run, models
+        finally:
+            run.pools.stop()
+            _close(layout, run.pools)
+
+
+@contextmanager
+def open_cluster(config: RunConfig, layout: Layout, display: Display) -> Iterator[Run]:
+    """Joins Ray and yields what steps need; engines start when first asked for.
+
+    Raises:
+        ResourceError: the cluster cannot hold what the config asks for; nothing was started then.
+    """
     with ray_session(config):
         check_resources(config)
         board = BoardHandle()
         pools = Pools(config, content_id("run", layout.root, getpass.getuser(), now()), display)
-        run = Run(config=config, layout=layout, pools=pools, display=display, board=board)
         try:
-            yield run, models
+            yield Run(config=config, layout=layout, pools=pools, display=display, board=board)
         finally:
             pools.stop()
             board.stop()
             release_resources(config)
-            _close(layout, pools)
 
 
 def _close(layout: Layout, pools: Pools) -> None:
@@ -88,6 +100,19 @@ def place(model: ModelConfig) -> PlacedModel:
     folder = resolve_model(name)
     ref = ModelRef(name=name, iteration=0, fingerprint=model_fingerprint(folder))
     return PlacedModel(ref=ref, location=folder)
+
+
+def trained_model(seed_name: str, iteration: int, location: str, key: str = "") -> PlacedModel:
+    """The judge an iteration trained, with the fingerprint of its content.
+
+    `key` says of a cloud URL's content what its name does not: a training that is redone must not
+    find the old copy.
+    """
+    local = fetch_folder(location, key=key) if "://" in location else location
+    # Where the run lies is no part of the name: the same run elsewhere makes the same records.
+    name = f"{seed_name} after iteration {iteration}"
+    ref = ModelRef(name=name, iteration=iteration, fingerprint=model_fingerprint(local))
+    return PlacedModel(ref=ref, location=location)
 
 
 def _record(layout: Layout, config: RunConfig, models: Models) -> None:

@@ -49,6 +49,9 @@ def _floats(values: npt.ArrayLike, name: str) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) == 0:
         raise ValueError(f"{name} must be a 1-d array of at least one value")
+    if not np.isfinite(array).all():
+        # A comparison with NaN is false, which would read as the smallest possible p.
+        raise ValueError(f"{name} must be finite numbers")
     return array
 
 

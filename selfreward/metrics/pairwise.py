@@ -1,7 +1,8 @@
 """How good a pairwise judge is, measured on pairs whose better response is known.
 
-Each pair is read twice, once in each order. A reading without a choice (tie, unparsed, truncated,
-refused) is not right, and is counted under its own name; it never enters as a number.
+Each pair is read twice, once in each order, or once in a random one. A reading without a choice
+(tie, unparsed, truncated, refused) is not right, and is counted under its own name; it never enters
+as a number.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from selfreward.records import Outcome, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairOutcome:
-    """Both readings of one labelled pair.
+    """The readings of one labelled pair: in both orders, or in the one it was read in.
 
     Example: `PairOutcome(pair_id="pair-0c…", subset="modified_instruction",
     chosen_first=Verdict(outcome="choice", choice="first"),
@@ -26,24 +27,31 @@ class PairOutcome:
 
     pair_id: str
     subset: str
-    chosen_first: Verdict
-    """The reading in which the better response was shown first."""
-    rejected_first: Verdict
+    chosen_first: Verdict | None
+    """The reading in which the better response was shown first; None where it was not read so."""
+    rejected_first: Verdict | None
     chosen_length: int | None = None
     """Characters or tokens of the better response, where length bias is to be measured."""
     rejected_length: int | None = None
 
     @property
     def choices(self) -> tuple[bool | None, bool | None]:
-        """For each reading: whether it chose the better response; None without a choice."""
+        """For each order: whether it chose the better response; None without a choice."""
         return (
             _named(self.chosen_first, "first"),
             _named(self.rejected_first, "second"),
         )
 
+    @property
+    def readings(self) -> tuple[Verdict, ...]:
+        """The verdicts there are, one or two."""
+        return tuple(v for v in (self.chosen_first, self.rejected_first) if v is not None)
 
-def _named(verdict: Verdict, position: str) -> bool | None:
-    return verdict.choice == position if verdict.outcome is Outcome.CHOICE else None
+
+def _named(verdict: Verdict | None, position: str) -> bool | None:
+    if verdict is None or verdict.outcome is not Outcome.CHOICE:
+        return None
+    return verdict.choice == position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +62,13 @@ class PairwiseReport:
     """
 
     n: int
-    """Pairs; each has two readings."""
+    """Pairs; each has two readings, or one where a random order was asked for."""
     accuracy: float
     """Right readings over all readings."""
     accuracy_ci: tuple[float, float]
     """Percentile bootstrap interval over pairs."""
-    position_consistent_accuracy: float
-    """Share of pairs right in both orders."""
+    position_consistent_accuracy: float | None
+    """Of the pairs read in both orders: share right in both."""
     first_position_rate: float | None
     """Share of the choices that name the first position; 0.5 is without bias on both orders."""
     swap_flip_rate: float | None
@@ -84,7 +92,9 @@ class PairwiseReport:
 
 def accuracy_per_pair(outcomes: Sequence[PairOutcome]) -> npt.NDArray[np.float64]:
     """Returns for each pair, in the order given, the right share of its readings: 0, 0.5 or 1."""
-    return np.array([sum(c is True for c in o.choices) / 2 for o in outcomes], dtype=np.float64)
+    return np.array(
+        [sum(c is True for c in o.choices) / len(o.readings) for o in outcomes], dtype=np.float64
+    )
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -93,8 +103,7 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _first_position_choices(outcome: PairOutcome) -> list[bool]:
-    readings = (outcome.chosen_first, outcome.rejected_first)
-    return [v.choice == "first" for v in readings if v.outcome is Outcome.CHOICE]
+    return [v.choice == "first" for v in outcome.readings if v.outcome is Outcome.CHOICE]
 
 
 def _longer_choices(outcome: PairOutcome) -> list[bool]:
@@ -105,10 +114,18 @@ def _longer_choices(outcome: PairOutcome) -> list[bool]:
 
 
 def _squared_errors(outcome: PairOutcome) -> list[float]:
-    first, second = outcome.chosen_first.probability_first, outcome.rejected_first.probability_first
-    errors = [] if first is None else [(1 - first) ** 2]
+    return [(1 - p) ** 2 for p in chosen_probabilities(outcome)]
+
+
+def chosen_probabilities(outcome: PairOutcome) -> list[float]:
+    """P(the better response) of each reading that has a probability, in the range 0 to 1."""
+    first, second = (
+        None if v is None else v.probability_first
+        for v in (outcome.chosen_first, outcome.rejected_first)
+    )
+    known = [] if first is None else [first]
     # Shown second, the better response has the probability that the first position has not.
-    return errors if second is None else [*errors, second**2]
+    return known if second is None else [*known, 1 - second]
 
 
 def _subsets(
@@ -136,12 +153,13 @@ def pairwise_report(
         raise ValueError("a judge cannot be measured on no pairs")
     accuracies = accuracy_per_pair(outcomes)
     both = [(a, b) for a, b in (o.choices for o in outcomes) if a is not None and b is not None]
-    readings = [v.outcome for o in outcomes for v in (o.chosen_first, o.rejected_first)]
+    readings = [v.outcome for o in outcomes for v in o.readings]
+    twice = np.array([len(o.readings) == 2 for o in outcomes])
     return PairwiseReport(
         n=len(outcomes),
         accuracy=float(accuracies.mean()),
         accuracy_ci=bootstrap_interval(accuracies, confidence, num_samples, seed),
-        position_consistent_accuracy=float((accuracies == 1.0).mean()),
+        position_consistent_accuracy=_mean(accuracies[twice] == 1.0),
         first_position_rate=_mean(c for o in outcomes for c in _first_position_choices(o)),
         swap_flip_rate=_mean(a != b for a, b in both),
         unparsed_rate=readings.count(Outcome.UNPARSED) / len(readings),

@@ -40,6 +40,8 @@ class Judge:
     adaptive: bool
     draws_per_round: int = 1
     max_draws_per_round: int = 8
+    orders: Literal["both", "random"] = "both"
+    """`random`: each pair is read in one order, by its id: half the cost, no bias figures."""
     name: str = "judge"
     out_type: type[Judgment] = Judgment
 
@@ -50,7 +52,9 @@ class Judge:
         self, rows: Sequence[ResponsePair], generate: Generate
     ) -> list[RowResult[Judgment]]:
         results = [RowResult[Judgment](row.id) for row in rows]
-        open_orders = [_Order(i, row, p) for i, row in enumerate(rows) for p in Position]
+        open_orders = [
+            _Order(i, row, p) for i, row in enumerate(rows) for p in self._positions(row)
+        ]
         drawn, size = 0, min(self.draws_per_round, self.max_draws_per_round)
         while open_orders and drawn < self.num_draws:
             size = self.num_draws if not self.adaptive else min(size, self.num_draws - drawn)
@@ -70,6 +74,9 @@ class Judge:
             # Rounds end in any order; what is written must not depend on it.
             result.records.sort(key=lambda j: (j.position, j.draw))
         return results
+
+    def _positions(self, pair: ResponsePair) -> tuple[Position, ...]:
+        return positions_of(pair.id, self.orders, self.seed)
 
     def _is_done(self, order: "_Order") -> bool:
         if order.drop is not None:
@@ -115,6 +122,15 @@ class Judge:
             )
             for i, draw in enumerate(completion.draws)
         ]
+
+
+def positions_of(
+    pair_id: str, orders: Literal["both", "random"], seed: int
+) -> tuple[Position, ...]:
+    """The orders in which a pair is read."""
+    if orders == "both":
+        return tuple(Position)
+    return (tuple(Position)[derived_seed(seed, "order", pair_id) % 2],)
 
 
 @dataclass(slots=True, eq=False)

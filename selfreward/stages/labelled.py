@@ -4,8 +4,9 @@ Chosen and rejected may be whole conversations: their last turn is the response,
 is no prompt column, what both begin with is the prompt.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +19,14 @@ from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_na
 
 
 def build_labelled(
-    path: str, folder: str, shard_size: int, max_pairs: int | None, max_chars: int
+    path: str,
+    folder: str,
+    shard_size: int,
+    max_pairs: int | None,
+    max_chars: int,
+    columns: Mapping[str, str] | None = None,
 ) -> list[ShardSummary]:
-    """Writes the pairs of one file as shards.
+    """Writes the pairs of one file as shards; `columns` maps our names to the file's own.
 
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable pair.
@@ -28,7 +34,8 @@ def build_labelled(
     pairs: list[ResponsePair] = []
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
-    for number, row in enumerate(read_rows(PoolConfig(path=path))):
+    for number, raw in enumerate(read_rows(PoolConfig(path=path))):
+        row = renamed(raw, columns or {}, path)
         if number == 0 and not {"chosen", "rejected"} <= set(row):
             raise DataError(
                 f"{path}: labelled pairs need the columns chosen and rejected beside prompt or"
@@ -45,9 +52,10 @@ def build_labelled(
         if max_pairs is not None and len(pairs) == max_pairs:
             break
     if not pairs:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in _count(dropped).items())
+        counts = Counter(drop.reason.value for drop in dropped)
+        reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items())
         raise DataError(f"{path}: no usable pair; dropped rows: {reasons or 'none'}")
-    return list(_write(folder, pairs, dropped, shard_size))
+    return list(write_rows(folder, pairs, dropped, shard_size, ResponsePair))
 
 
 def _pair(row: dict[str, Any], source: str, max_chars: int) -> ResponsePair | DroppedRow:
@@ -67,7 +75,26 @@ def _pair(row: dict[str, Any], source: str, max_chars: int) -> ResponsePair | Dr
         corruption=str(row.get("subset") or "labelled"),
         source=found.source,
         category=found.category,
+        meta=_meta(row.get("meta")),
     )
+
+
+def renamed(row: dict[str, Any], columns: Mapping[str, str], path: str) -> dict[str, Any]:
+    """A row with the columns `columns` names under our names for them.
+
+    Raises:
+        DataError: the file has no such column.
+    """
+    for ours, theirs in columns.items():
+        if theirs not in row:
+            raise DataError(f"{path}: no column {theirs!r} (for {ours}); it has {sorted(row)}")
+    return row | {ours: row[theirs] for ours, theirs in columns.items()}
+
+
+def _meta(value: Any) -> str | None:
+    if value is None:
+        return None
+    return clean_text(json.dumps(value, ensure_ascii=False, sort_keys=True, default=str))
 
 
 def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
@@ -90,19 +117,20 @@ def _drop(row_id: str, reason: DropReason, detail: str) -> DroppedRow:
     return DroppedRow(row_id=row_id, stage="labelled", reason=reason, detail=detail)
 
 
-def _count(dropped: list[DroppedRow]) -> dict[str, int]:
-    return dict(Counter(drop.reason.value for drop in dropped))
-
-
-def _write(
-    folder: str, pairs: list[ResponsePair], dropped: list[DroppedRow], shard_size: int
+def write_rows(
+    folder: str,
+    rows: Sequence[Any],
+    dropped: Sequence[DroppedRow],
+    shard_size: int,
+    record_type: type,
 ) -> Iterator[ShardSummary]:
+    """Writes records as shards and the drops beside them; the first summary counts the drops."""
     write_records(join(folder, "dropped", shard_name(0)), dropped, DroppedRow)
-    drops = _count(dropped)
-    remove_shards_from(folder, -(-len(pairs) // shard_size))
-    for index, start in enumerate(range(0, len(pairs), shard_size)):
-        shard = pairs[start : start + shard_size]
-        write_records(join(folder, shard_name(index)), shard, ResponsePair)
+    drops = dict(Counter(drop.reason.value for drop in dropped))
+    remove_shards_from(folder, -(-len(rows) // shard_size))
+    for index, start in enumerate(range(0, len(rows), shard_size)):
+        shard = rows[start : start + shard_size]
+        write_records(join(folder, shard_name(index)), shard, record_type)
         yield ShardSummary(
             index=index,
             num_inputs=len(shard) + (len(dropped) if index == 0 else 0),

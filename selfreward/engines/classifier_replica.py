@@ -1,0 +1,177 @@
+"""A replica that holds a reward model: a sequence classifier of transformers with one output.
+
+It scores responses (`GenerationRequest.target`) and writes nothing. Requests that arrive together
+are scored together, sorted by length so that little is padding.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfreward.engines.chat_prompts import ChatPrompts
+from selfreward.engines.engine_loop import RequestRefusedError
+from selfreward.engines.models import folder_on_this_node
+from selfreward.engines.protocol import Completion, Draw, GenerationRequest, ReplicaHealth
+from selfreward.engines.replica import BoardClient, ReplicaSpec, WeightsGate
+from selfreward.errors import EngineError, ModelNotFoundError
+from selfreward.records import Message, ModelRef
+
+BATCH_TOKENS = 8192
+"""Padded tokens of one pass through the classifier."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    token_ids: list[int]
+    future: "asyncio.Future[float]"
+
+
+class ClassifierReplica:
+    """A reward model behind the same methods as the other replicas; one Ray actor each.
+
+    Raises:
+        EngineError, ModelNotFoundError: the model cannot be loaded.
+    """
+
+    def __init__(self, spec: ReplicaSpec, board: str) -> None:
+        self._spec = spec
+        self._board = BoardClient(board)
+        wanted = self._board.begin_start()
+        try:
+            self._load(wanted.model, wanted.folder)
+        except Exception as error:
+            self._board.note_failure(spec.name, f"{type(error).__name__}: {error}")
+            raise
+        self._gate = WeightsGate(spec.name, wanted.model)
+        self._waiting: list[_Waiting] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    def _load(self, model: ModelRef, folder: str) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        local = folder_on_this_node(model, folder)
+        options = {"trust_remote_code": self._spec.trust_remote_code}
+        tokenizer = AutoTokenizer.from_pretrained(local, **options)
+        dtypes = {"auto": "auto", "bfloat16": torch.bfloat16, "float16": torch.float16}
+        try:
+            classifier = AutoModelForSequenceClassification.from_pretrained(
+                local, dtype=dtypes.get(self._spec.engine.dtype, torch.float32), **options
+            )
+        except (OSError, ValueError) as error:
+            raise ModelNotFoundError(f"no sequence classifier at {local!r}: {error}") from error
+        if classifier.config.num_labels != 1:
+            raise EngineError(
+                f"{local!r} is a classifier with {classifier.config.num_labels} outputs; a reward"
+                " model has one"
+            )
+        self._pad_id = tokenizer.pad_token_id
+        if self._pad_id is None:
+            self._pad_id = tokenizer.eos_token_id
+        # Decoder models look for the last token that is not padding: they must know it.
+        classifier.config.pad_token_id = self._pad_id
+        self._classifier = classifier.eval().to(self._spec.device)
+        self._prompts = ChatPrompts(tokenizer, local)
+
+    async def generate(self, request: GenerationRequest, expected_fingerprint: str) -> Completion:
+        """Scores one request's target; what no retry mends comes back as `Completion.error`.
+
+        Raises:
+            StaleWeightsError: this replica holds other weights.
+        """
+        async with self._gate.request(expected_fingerprint) as model:
+            return await self._complete(request, model)
+
+    async def _complete(self, request: GenerationRequest, model: ModelRef) -> Completion:
+        def refused(error: str, detail: str, num_tokens: int = 0) -> Completion:
+            return Completion(
+                request_id=request.id,
+                model=model,
+                num_prompt_tokens=num_tokens,
+                error=error,
+                detail=detail,
+            )
+
+        if request.target is None:
+            return refused("bad_request", "a reward model scores a target; it writes nothing")
+        try:
+            turns = (*request.messages, Message(role="assistant", content=request.target))
+            ids = self._prompts.whole_ids(turns)
+        except RequestRefusedError as error:
+            return refused("bad_request", str(error))
+        context = self._spec.engine.max_model_len
+        if len(ids) > context:
+            detail = f"conversation has {len(ids)} tokens, the context {context}"
+            return refused("prompt_too_long", detail, len(ids))
+        score = await self._score(ids)
+        draw = Draw(text=request.target, finish_reason="stop", num_tokens=0, score=score)
+        return Completion(
+            request_id=request.id, model=model, draws=(draw,), num_prompt_tokens=len(ids)
+        )
+
+    async def _score(self, token_ids: list[int]) -> float:
+        waiting = _Waiting(token_ids, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await waiting.future
+
+    async def _work(self) -> None:
+        """Scores what is waiting, batch after batch, until nothing is."""
+        while self._waiting:
+            batch = next_batch(self._waiting, self._spec.engine.max_num_seqs)
+            kept = {id(w) for w in batch}
+            self._waiting = [w for w in self._waiting if id(w) not in kept]
+            try:
+                scores = await asyncio.to_thread(self._forward, [w.token_ids for w in batch])
+            except Exception as error:
+                for waiting in batch:
+                    waiting.future.set_exception(EngineError(f"the reward model failed: {error}"))
+                continue
+            for waiting, score in zip(batch, scores, strict=True):
+                if not waiting.future.done():
+                    waiting.future.set_result(score)
+
+    def _forward(self, rows: Sequence[list[int]]) -> list[float]:
+        import torch
+
+        width = max(len(r) for r in rows)
+        ids_BT = torch.tensor([r + [self._pad_id] * (width - len(r)) for r in rows])
+        mask_BT = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
+        device = self._spec.device
+        with torch.inference_mode():
+            out = self._classifier(input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device))
+        scores: list[float] = out.logits[:, 0].float().tolist()
+        return scores
+
+    async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float:
+        """Loads another classifier; returns the seconds.
+
+        Raises:
+            EngineTimeoutError: requests in flight did not finish in time.
+        """
+        start = time.monotonic()
+        async with self._gate.change(timeout_s):
+            await asyncio.to_thread(self._load, model, folder)
+            self._gate.model = model
+        return time.monotonic() - start
+
+    async def health(self) -> ReplicaHealth:
+        return self._gate.health(num_starts=1)
+
+
+def next_batch(waiting: Sequence[_Waiting], max_rows: int) -> list[_Waiting]:
+    """The longest waiting row's neighbours by length: as many as fit `BATCH_TOKENS` padded.
+
+    Never empty while something waits: the first that came is always part of it.
+    """
+    oldest = waiting[0]
+    by_length = sorted(waiting, key=lambda w: len(w.token_ids))
+    batch = [oldest]
+    width = len(oldest.token_ids)
+    for row in reversed([w for w in by_length if w is not oldest and len(w.token_ids) <= width]):
+        if len(batch) == max_rows or (len(batch) + 1) * width > BATCH_TOKENS:
+            break
+        batch.append(row)
+    return batch

@@ -1,0 +1,215 @@
+"""A judge behind somebody's HTTP endpoint, spoken to in the form of OpenAI's chat completions.
+
+Guided decoding is asked for in vLLM's way; servers that do not know it ignore the field, and what
+they write is then read like any other text.
+"""
+
+import asyncio
+import hashlib
+import math
+import os
+from typing import Any
+
+import httpx
+import tenacity
+
+from selfreward.engines.protocol import Completion, Draw, GenerationRequest
+from selfreward.errors import ConfigError, EngineError, EngineTimeoutError, TransientEngineError
+from selfreward.records import ModelRef
+
+API_KEY = "SELFREWARD_ENDPOINT_KEY"
+"""Environment variable with the key to send, where the endpoint wants one."""
+TOP_LOGPROBS = 20
+TRANSIENT_STATUS = (408, 409, 425, 429, 500, 502, 503, 504)
+_CONTEXT_WORDS = ("context length", "maximum context", "too long", "max_model_len")
+
+
+class EndpointClient:
+    """Sends requests to one endpoint, at most `max_in_flight` at once; picklable.
+
+    The same call as `EngineClient`, so a stage cannot tell the two apart.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        model: str,
+        max_in_flight: int = 32,
+        request_timeout_s: float = 600.0,
+        recovery_timeout_s: float = 300.0,
+    ) -> None:
+        self.url = completions_url(url)
+        self._model = model
+        digest = hashlib.sha256(f"{self.url} {model}".encode()).hexdigest()[:16]
+        self.model = ModelRef(name=f"{self.url}#{model}", iteration=0, fingerprint=digest)
+        self._max_in_flight = max_in_flight
+        self._request_timeout_s = request_timeout_s
+        self._recovery_timeout_s = recovery_timeout_s
+
+    async def generate(self, requests: list[GenerationRequest]) -> list[Completion]:
+        """Returns one completion per request, in the order of the requests.
+
+        Raises:
+            EngineTimeoutError: the endpoint did not answer in time.
+            EngineError: it kept failing for `recovery_timeout_s`, or refuses the key or the model.
+        """
+        gate = asyncio.Semaphore(self._max_in_flight)
+        headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get(API_KEY)) else {}
+        async with httpx.AsyncClient(timeout=self._request_timeout_s, headers=headers) as http:
+
+            async def one(request: GenerationRequest) -> Completion:
+                async with gate:
+                    return await self._complete(http, request)
+
+            return list(await asyncio.gather(*(one(r) for r in requests)))
+
+    async def _complete(self, http: httpx.AsyncClient, request: GenerationRequest) -> Completion:
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(TransientEngineError),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=20.0),
+            stop=lambda state: state.idle_for >= self._recovery_timeout_s,
+        )
+        try:
+            completion: Completion = await retrying(self._send, http, request)
+        except tenacity.RetryError as error:
+            cause = error.last_attempt.exception()
+            raise EngineError(
+                f"endpoint {self.url} kept failing for {self._recovery_timeout_s:.0f} s: {cause}"
+            ) from cause
+        return completion
+
+    async def _send(self, http: httpx.AsyncClient, request: GenerationRequest) -> Completion:
+        if request.target is not None:
+            return self._refused(request, "an endpoint cannot score a given text")
+        try:
+            response = await http.post(self.url, json=body_of(request, self._model))
+        except httpx.TimeoutException:
+            raise EngineTimeoutError(
+                f"endpoint {self.url} did not answer request {request.id} within"
+                f" {self._request_timeout_s:.0f} s"
+            ) from None
+        except httpx.HTTPError as error:
+            raise TransientEngineError(f"{type(error).__name__}: {error}") from error
+        if response.status_code in TRANSIENT_STATUS:
+            raise TransientEngineError(f"HTTP {response.status_code}: {response.text[:200]}")
+        if response.status_code in (400, 413, 422):
+            return self._refused(request, response.text[:300])
+        if response.status_code != 200:
+            raise EngineError(
+                f"endpoint {self.url} answered HTTP {response.status_code}: {response.text[:200]};"
+                f" check the URL, the model name {self._model!r} and ${API_KEY}"
+            )
+        return completion_of(request, self.model, response.json())
+
+    def _refused(self, request: GenerationRequest, detail: str) -> Completion:
+        too_long = any(words in detail.lower() for words in _CONTEXT_WORDS)
+        return Completion(
+            request_id=request.id,
+            model=self.model,
+            error="prompt_too_long" if too_long else "bad_request",
+            detail=" ".join(detail.split()),
+        )
+
+
+def completions_url(url: str) -> str:
+    """The chat completions URL of a server's root, its `/v1`, or the URL itself."""
+    url = url.rstrip("/")
+    if url.endswith("/chat/completions"):
+        return url
+    return f"{url}/chat/completions" if url.endswith("/v1") else f"{url}/v1/chat/completions"
+
+
+def first_model(url: str, timeout_s: float = 30.0) -> str:
+    """The name of the first model an endpoint serves.
+
+    Raises:
+        ConfigError: nothing answers there, or it serves no model.
+    """
+    models = completions_url(url).removesuffix("/chat/completions") + "/models"
+    headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get(API_KEY)) else {}
+    try:
+        response = httpx.get(models, timeout=timeout_s, headers=headers)
+        response.raise_for_status()
+        return str(response.json()["data"][0]["id"])
+    except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
+        raise ConfigError(
+            f"no model behind {models}: {type(error).__name__}: {error}; name it as URL#MODEL"
+        ) from None
+
+
+def body_of(request: GenerationRequest, model: str) -> dict[str, Any]:
+    """The JSON body of a request."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "n": sampling.n,
+        "seed": sampling.seed,
+    }
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.top_k:
+        body["top_k"] = sampling.top_k
+    if sampling.min_p:
+        body["min_p"] = sampling.min_p
+    if sampling.logps_of:
+        body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    if sampling.choices:
+        body["structured_outputs"] = {"choice": list(sampling.choices)}
+    elif sampling.regex is not None:
+        body["structured_outputs"] = {"regex": sampling.regex}
+    elif sampling.json_schema is not None:
+        body["structured_outputs"] = {"json": sampling.json_schema}
+    return body
+
+
+def completion_of(request: GenerationRequest, model: ModelRef, data: Any) -> Completion:
+    """Reads an endpoint's answer.
+
+    Raises:
+        EngineError: it is not what a chat completions endpoint answers.
+    """
+    try:
+        usage = data.get("usage") or {}
+        num_choices = len(data["choices"])
+        draws = tuple(
+            Draw(
+                text=choice["message"].get("content") or "",
+                finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+                num_tokens=int(usage.get("completion_tokens") or 0) // num_choices,
+                logps=_logps(request, choice.get("logprobs")),
+            )
+            for choice in sorted(data["choices"], key=lambda c: c.get("index", 0))
+        )
+        if not draws:
+            raise ValueError("no choices")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EngineError(
+            f"the endpoint's answer to {request.id} is no chat completion:"
+            f" {type(error).__name__}: {error}"
+        ) from None
+    return Completion(
+        request_id=request.id,
+        model=model,
+        draws=draws,
+        num_prompt_tokens=int(usage.get("prompt_tokens") or 0),
+    )
+
+
+def _logps(request: GenerationRequest, logprobs: Any) -> dict[str, float] | None:
+    """Log-probabilities of the wanted texts at the last position where one was produced."""
+    wanted = request.sampling.logps_of
+    for position in reversed((logprobs or {}).get("content") or []):
+        if position["token"].strip() in wanted:
+            found: dict[str, float] = {}
+            for entry in [position, *position.get("top_logprobs", [])]:
+                text = entry["token"].strip()
+                # A letter may come with and without a space in front: both are that letter.
+                if text in wanted and math.isfinite(entry["logprob"]):
+                    found[text] = max(found.get(text, -math.inf), entry["logprob"])
+            return found
+    return None

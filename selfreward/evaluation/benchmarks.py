@@ -1,0 +1,228 @@
+"""`--benchmark`: a published protocol's own scoring, from what an evaluation found.
+
+Each entry says in one line which file it wants and turns an evaluation of that file into figures.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from selfreward.errors import ConfigError, DataError
+from selfreward.evaluation.evaluated import Evaluated, Ratings
+from selfreward.judging.voting import combine_orders
+from selfreward.metrics import reward_modelling
+from selfreward.metrics.alpaca_eval import alpaca_eval_report
+from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
+from selfreward.metrics.pairwise import PairOutcome, chosen_probabilities
+from selfreward.metrics.protocols import (
+    judgebench,
+    llmbar,
+    mt_bench,
+    rewardbench,
+    rewardbench2,
+    rm_bench,
+)
+from selfreward.records import Outcome
+
+Meta = Mapping[str, dict[str, Any]]
+"""By pair id: the `meta` of the file's row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A protocol: what it wants, and its figures of one data set."""
+
+    data_needed: str
+    of_pairs: Callable[[list[PairOutcome], Meta], Any] | None = None
+    of_scores: Callable[[Ratings], Any] | None = None
+
+
+def _mt_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
+    votes = {
+        o.pair_id: mt_bench.HumanVotes(
+            **_wanted(
+                meta,
+                o.pair_id,
+                ("question_id", "turn", "chosen_model", "rejected_model"),
+                ("votes_chosen", "votes_rejected"),
+                mt_bench.DATA_NEEDED,
+            )
+        )
+        for o in outcomes
+    }
+    return mt_bench.mt_bench_from_pairs(outcomes, votes)
+
+
+def _rm_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
+    pairs = [
+        rm_bench.StyledPair(
+            **_wanted(
+                meta, o.pair_id, ("chosen_style", "rejected_style"), (), rm_bench.DATA_NEEDED
+            ),
+            outcome=o,
+        )
+        for o in outcomes
+    ]
+    return rm_bench.rm_bench_from_pairs(pairs)
+
+
+def _wanted(
+    meta: Meta, pair_id: str, keys: tuple[str, ...], counts: tuple[str, ...], needed: str
+) -> dict[str, Any]:
+    row = meta.get(pair_id, {})
+    missing = [key for key in (*keys, *counts) if key not in row]
+    if missing:
+        raise DataError(f"meta of a pair lacks {', '.join(missing)}; {needed}")
+    numbers = {key: int(row[key]) for key in counts}
+    said = {key: row[key] if key == "turn" else str(row[key]) for key in keys}
+    return said | numbers
+
+
+def _head_to_head(outcomes: list[PairOutcome], meta: Meta) -> Any:
+    games = [
+        HeadToHeadOutcome(
+            prompt_id=o.pair_id,
+            model_first=o.chosen_first,
+            baseline_first=o.rejected_first,
+            model_length=o.chosen_length or 0,
+            baseline_length=o.rejected_length or 0,
+        )
+        for o in outcomes
+        if o.chosen_first is not None and o.rejected_first is not None
+    ]
+    if len(games) < len(outcomes):
+        raise ConfigError("head_to_head reads both orders: leave out --orders random")
+    return head_to_head_report(games)
+
+
+def _alpaca_eval(outcomes: list[PairOutcome], meta: Meta) -> Any:
+    difficulties = [meta.get(o.pair_id, {}).get("difficulty") for o in outcomes]
+    known = [float(d) for d in difficulties if d is not None]
+    return alpaca_eval_report(
+        [_preference(o) for o in outcomes],
+        [o.chosen_length or 0 for o in outcomes],
+        [o.rejected_length or 0 for o in outcomes],
+        known if len(known) == len(outcomes) else None,
+    )
+
+
+def _preference(outcome: PairOutcome) -> float | None:
+    """How far the model is preferred to the baseline, 0 to 1; None where the judge failed."""
+    probabilities = chosen_probabilities(outcome)
+    if probabilities:
+        return sum(probabilities) / len(probabilities)
+    readings = outcome.readings
+    both = combine_orders(readings[0], readings[-1]) if len(readings) == 2 else readings[0]
+    if both.outcome is Outcome.TIE:
+        return 0.5
+    if both.outcome is not Outcome.CHOICE:
+        return None
+    named = [is_right for is_right in outcome.choices if is_right is not None]
+    return float(named[0])
+
+
+def _rewardbench2(ratings: Ratings) -> Any:
+    sides: dict[tuple[str, str], dict[float, list[float | None]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for group, subset, human, judge in zip(
+        ratings.groups, ratings.subsets, ratings.human, ratings.judge, strict=True
+    ):
+        sides[group, subset][human].append(judge)
+    return rewardbench2.rewardbench2_report(
+        rated=[
+            rewardbench2.RatedQuestion(
+                question_id=group,
+                domain=subset,
+                correct=tuple(found[1.0]),
+                incorrect=tuple(found[0.0]),
+            )
+            for (group, subset), found in sides.items()
+        ]
+    )
+
+
+def _reward_modelling(ratings: Ratings) -> Any:
+    prompts: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
+    for group, human, judge in zip(ratings.groups, ratings.human, ratings.judge, strict=True):
+        prompts[group].append((-human, judge))
+    return reward_modelling.reward_modelling_report(
+        [
+            reward_modelling.RankedResponses(
+                prompt_id=group,
+                human_ranks=tuple(rank for rank, _ in found),
+                scores=tuple(score for _, score in found),
+            )
+            for group, found in prompts.items()
+        ],
+        full_score=ratings.judge_scale[1],
+    )
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "rewardbench": Benchmark(
+        data_needed=rewardbench.DATA_NEEDED,
+        of_pairs=lambda outcomes, _: rewardbench.rewardbench_report(outcomes),
+    ),
+    "rewardbench2": Benchmark(data_needed=rewardbench2.DATA_NEEDED, of_scores=_rewardbench2),
+    "judgebench": Benchmark(
+        data_needed=judgebench.DATA_NEEDED,
+        of_pairs=lambda outcomes, _: judgebench.judgebench_report(outcomes),
+    ),
+    "llmbar": Benchmark(
+        data_needed=llmbar.DATA_NEEDED,
+        of_pairs=lambda outcomes, _: llmbar.llmbar_report(outcomes),
+    ),
+    "mt_bench": Benchmark(data_needed=mt_bench.DATA_NEEDED, of_pairs=_mt_bench),
+    "rm_bench": Benchmark(data_needed=rm_bench.DATA_NEEDED, of_pairs=_rm_bench),
+    "reward_modelling": Benchmark(
+        data_needed=(
+            "reward_modelling: score file with messages, response, score (people's, the higher the"
+            " better) and scale; several responses to each prompt"
+        ),
+        of_scores=_reward_modelling,
+    ),
+    "head_to_head": Benchmark(
+        data_needed=(
+            "head_to_head: pair file with id, prompt, chosen (the model's response) and rejected"
+            " (the baseline's)"
+        ),
+        of_pairs=_head_to_head,
+    ),
+    "alpaca_eval": Benchmark(
+        data_needed=(
+            "alpaca_eval: pair file with id, prompt, chosen (the model's response), rejected (the"
+            " baseline's), and meta with difficulty, if the published ones are to be used"
+        ),
+        of_pairs=_alpaca_eval,
+    ),
+}
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """Raises ConfigError for an unknown name."""
+    if name not in BENCHMARKS:
+        raise ConfigError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
+def benchmark_figures(name: str, evaluated: Evaluated) -> dict[str, dict[str, Any]]:
+    """The protocol's figures of every data set it can score, by data set.
+
+    Raises:
+        ConfigError: there is no such protocol.
+        DataError: no data set is of the kind it wants.
+    """
+    benchmark = get_benchmark(name)
+    figures: dict[str, dict[str, Any]] = {}
+    if benchmark.of_pairs is not None:
+        for data, outcomes in evaluated.outcomes.items():
+            report = benchmark.of_pairs(outcomes, evaluated.meta.get(data, {}))
+            figures[data] = report.to_dict()
+    if benchmark.of_scores is not None:
+        for data, ratings in evaluated.ratings.items():
+            figures[data] = benchmark.of_scores(ratings).to_dict()
+    if not figures:
+        raise DataError(f"none of the files is of the kind wanted; {benchmark.data_needed}")
+    return figures

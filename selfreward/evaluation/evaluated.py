@@ -1,0 +1,136 @@
+"""What an evaluation found, and its figures: data sets, their mean, bias card, protocol."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from selfreward.config import EvaluationConfig
+from selfreward.errors import DataError
+from selfreward.evaluation.reports import card_report, macro_report, set_report
+from selfreward.judging.pointwise import get_pointwise_rubric
+from selfreward.judging.voting import mean_score
+from selfreward.metrics.pairwise import PairOutcome
+from selfreward.metrics.reward_modelling import pointwise_agreement
+from selfreward.records import Outcome
+from selfreward.records_scores import Rating, ScoredResponse
+from selfreward.storage.shards import read_records, sealed_shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratings:
+    """A judge's scores of the responses of one file, beside people's.
+
+    Example: `Ratings(human=(4.0, 2.0), judge=(5.0, None), groups=("p1", "p1"),
+    subsets=("chat", "chat"), human_scale=(1.0, 5.0), judge_scale=(0.0, 5.0))`
+    """
+
+    human: tuple[float, ...]
+    judge: tuple[float | None, ...]
+    """None where no draw had a score."""
+    groups: tuple[str, ...]
+    """Responses of one group answer the same prompt."""
+    subsets: tuple[str, ...]
+    human_scale: tuple[float, float]
+    judge_scale: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """All a judge said: enough to make every figure again without asking it."""
+
+    judge: str
+    model: str
+    fingerprint: str
+    settings: dict[str, Any]
+    outcomes: dict[str, list[PairOutcome]]
+    meta: dict[str, dict[str, dict[str, Any]]]
+    """By data set and pair id: what the file says of the pair besides."""
+    ratings: dict[str, Ratings]
+    work: str
+
+    def report(self, config: EvaluationConfig, seed: int) -> dict[str, Any]:
+        """Returns every figure as plain data ready for JSON.
+
+        Raises:
+            DataError: no pair of a data set was judged.
+        """
+        report: dict[str, Any] = {
+            "judge": self.judge,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "settings": self.settings,
+            "data": {
+                name: set_report(name, found, config, seed) for name, found in self.outcomes.items()
+            },
+            "scores": {
+                name: asdict(pointwise_agreement(r.human, r.judge, r.human_scale, r.judge_scale))
+                for name, r in self.ratings.items()
+            },
+        }
+        if self.outcomes:
+            scores, scale = self._scores()
+            report["macro"] = macro_report(self.outcomes, config, seed)
+            report["card"] = card_report(self.outcomes, scores, scale, self._own_sides())
+        return report
+
+    def _scores(self) -> tuple[list[float] | None, tuple[float, float] | None]:
+        if not self.ratings:
+            return None, None
+        scores = [s for r in self.ratings.values() for s in r.judge if s is not None]
+        return scores, next(iter(self.ratings.values())).judge_scale
+
+    def _own_sides(self) -> dict[str, str]:
+        """Pairs of which the judge's own model wrote one response, by the file's own word."""
+        own = {}
+        for found in self.meta.values():
+            for pair_id, meta in found.items():
+                sides = [s for s in ("chosen", "rejected") if meta.get(f"{s}_model") == self.model]
+                if len(sides) == 1:
+                    own[pair_id] = sides[0]
+        return own
+
+
+def read_ratings(name: str, rows_folder: str, folder: str, rubric_id: str | None) -> Ratings:
+    """Joins the responses of the data set `name` with the mean of their ratings.
+
+    Raises:
+        DataError: its responses are scored on several scales.
+    """
+    rows: list[ScoredResponse] = []
+    judge: list[float | None] = []
+    for rows_url, ratings_url in zip(
+        sealed_shards(rows_folder), sealed_shards(folder), strict=True
+    ):
+        found: dict[str, list[Rating]] = {}
+        for rating in read_records(ratings_url, Rating):
+            found.setdefault(rating.response_id, []).append(rating)
+        for row in read_records(rows_url, ScoredResponse):
+            rows.append(row)
+            judge.append(_mean(found.get(row.id, [])))
+    scales = {(row.low, row.high) for row in rows}
+    if len(scales) != 1:
+        raise DataError(f"{name}: scores of several scales {sorted(scales)}; split the file")
+    return Ratings(
+        human=tuple(row.score for row in rows),
+        judge=tuple(judge),
+        groups=tuple(row.group for row in rows),
+        subsets=tuple(row.subset for row in rows),
+        human_scale=scales.pop(),
+        judge_scale=_judge_scale(rubric_id, judge),
+    )
+
+
+def _mean(ratings: Sequence[Rating]) -> float | None:
+    if not ratings:
+        return None
+    vote = mean_score([r.verdict for r in ratings])
+    return vote.verdict.score if vote.verdict.outcome is Outcome.SCORE else None
+
+
+def _judge_scale(rubric_id: str | None, scores: Sequence[float | None]) -> tuple[float, float]:
+    if rubric_id is not None:
+        return get_pointwise_rubric(rubric_id).scale
+    known = [s for s in scores if s is not None]
+    # A reward has no scale of its own: the range seen stands in for it.
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    return (low, high) if low < high else (low - 0.5, high + 0.5)

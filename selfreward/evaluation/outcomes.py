@@ -1,0 +1,140 @@
+"""From judged pairs on storage to a measured judge: both orders, intervals, failures counted."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreward.config import EvaluationConfig
+from selfreward.errors import DataError
+from selfreward.judging.baselines import verdict_of_scores
+from selfreward.judging.likelihood import LIKELIHOODS, ResponseLogps
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, pairwise_report
+from selfreward.records import Judgment, Position, ResponsePair, Verdict
+from selfreward.records_scores import PairScore
+from selfreward.storage.shards import read_records, sealed_shards
+
+Reduce = Callable[[Sequence[Verdict]], Verdict]
+"""Makes one verdict of the draws of one order."""
+
+
+def first_draw(verdicts: Sequence[Verdict]) -> Verdict:
+    return verdicts[0]
+
+
+def read_outcomes(
+    pairs_folder: str, judgments_folder: str, reduce: Reduce = first_draw
+) -> list[PairOutcome]:
+    """Joins pairs with their readings, in the order of the pairs.
+
+    A pair that was read in fewer orders than the others (a prompt too long for the context) is
+    left out: the stage that judged has it in its drop file.
+    """
+    outcomes = []
+    shards = zip(sealed_shards(pairs_folder), sealed_shards(judgments_folder), strict=True)
+    for pairs_url, judgments_url in shards:
+        draws: dict[tuple[str, Position], list[Judgment]] = defaultdict(list)
+        for judgment in read_records(judgments_url, Judgment):
+            draws[judgment.pair_id, judgment.position].append(judgment)
+        verdicts = {
+            key: reduce([j.verdict for j in sorted(found, key=_draw)])
+            for key, found in draws.items()
+        }
+        outcomes += [
+            _outcome(pair, *(verdicts.get((pair.id, p)) for p in Position))
+            for pair in read_records(pairs_url, ResponsePair)
+            if any((pair.id, p) in verdicts for p in Position)
+        ]
+    most = max((len(o.readings) for o in outcomes), default=0)
+    return [o for o in outcomes if len(o.readings) == most]
+
+
+def _draw(judgment: Judgment) -> int:
+    return judgment.draw
+
+
+def _outcome(
+    pair: ResponsePair, chosen_first: Verdict | None, rejected_first: Verdict | None
+) -> PairOutcome:
+    return PairOutcome(
+        pair_id=pair.id,
+        subset=pair.corruption,
+        chosen_first=chosen_first,
+        rejected_first=rejected_first,
+        chosen_length=len(pair.chosen),
+        rejected_length=len(pair.rejected),
+    )
+
+
+def read_scored_outcomes(
+    pairs_folder: str, scores_folder: str, likelihood: str | None
+) -> list[PairOutcome]:
+    """Joins pairs with the scores of their responses; the higher score is the verdict.
+
+    `likelihood` names how log-probabilities are compared; None compares rewards as they are.
+    """
+    outcomes = []
+    shards = zip(sealed_shards(pairs_folder), sealed_shards(scores_folder), strict=True)
+    for pairs_url, scores_url in shards:
+        scores = {s.pair_id: s for s in read_records(scores_url, PairScore)}
+        for pair in read_records(pairs_url, ResponsePair):
+            if pair.id in scores:
+                chosen, rejected = _compared(scores[pair.id], likelihood)
+                readings = (
+                    verdict_of_scores(chosen, rejected, p, with_probability=likelihood is None)
+                    for p in Position
+                )
+                outcomes.append(_outcome(pair, *readings))
+    return outcomes
+
+
+def _compared(score: PairScore, likelihood: str | None) -> tuple[float, float]:
+    if likelihood is None:
+        return score.chosen, score.rejected
+    compare = LIKELIHOODS[likelihood]
+    chosen = ResponseLogps(
+        given_prompt=score.chosen, num_tokens=score.chosen_tokens, alone=score.chosen_alone
+    )
+    rejected = ResponseLogps(
+        given_prompt=score.rejected, num_tokens=score.rejected_tokens, alone=score.rejected_alone
+    )
+    return compare(chosen), compare(rejected)
+
+
+def measure(
+    name: str, outcomes: Sequence[PairOutcome], config: EvaluationConfig, seed: int
+) -> dict[str, Any]:
+    """Returns the report of one set of pairs as plain data.
+
+    Raises:
+        DataError: no pair of the set was read in both orders.
+    """
+    if not outcomes:
+        raise DataError(
+            f"no pair of {name} was judged in both orders; its prompts may be too long for"
+            " engine.max_model_len, or too few responses survived"
+        )
+    report = pairwise_report(
+        outcomes,
+        confidence=config.confidence,
+        num_samples=config.bootstrap_samples,
+        seed=seed,
+    )
+    return report.to_dict()
+
+
+def paired_accuracies(
+    before: Sequence[PairOutcome], after: Sequence[PairOutcome]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Accuracies per pair of two judges on the pairs that both have read, in the same order."""
+    common = {o.pair_id for o in before} & {o.pair_id for o in after}
+    kept = [
+        sorted((o for o in side if o.pair_id in common), key=_pair_id) for side in (before, after)
+    ]
+    return accuracy_per_pair(kept[0]), accuracy_per_pair(kept[1])
+
+
+def _pair_id(outcome: PairOutcome) -> str:
+    return outcome.pair_id

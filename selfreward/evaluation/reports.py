@@ -1,0 +1,106 @@
+"""The figures of one judge over several data sets, as plain data ready for JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from selfreward.config import EvaluationConfig
+from selfreward.evaluation.outcomes import Reduce, first_draw, measure
+from selfreward.judging.voting import combine_orders, majority, verdict_by_probability
+from selfreward.metrics.bias import bias_card
+from selfreward.metrics.calibration import calibration_report
+from selfreward.metrics.comparison import macro_interval
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.records import Outcome, Verdict
+
+Method = Literal["sampled", "greedy", "probability"]
+
+
+def reducer(method: Method, votes: int) -> Reduce:
+    """How the draws of one order become one verdict."""
+    if method == "probability":
+        return by_mean_probability
+    return majority if votes > 1 else first_draw
+
+
+def by_mean_probability(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict of the mean P(first) of the draws that have one; without any, their failure."""
+    known = [v.probability_first for v in verdicts if v.probability_first is not None]
+    if not known:
+        return verdict_by_probability(majority(verdicts))
+    mean = sum(known) / len(known)
+    return verdict_by_probability(
+        Verdict(outcome=Outcome.CHOICE, choice="first", probability_first=mean)
+    )
+
+
+def set_report(
+    name: str, outcomes: Sequence[PairOutcome], config: EvaluationConfig, seed: int
+) -> dict[str, Any]:
+    """The report of one data set: `pairwise_report`, the verdict of both orders together, and how
+    well the probabilities are calibrated."""
+    report = measure(name, outcomes, config, seed)
+    both = [
+        combine_orders(o.chosen_first, o.rejected_first)
+        for o in outcomes
+        if o.chosen_first is not None and o.rejected_first is not None
+    ]
+    right = sum(v.outcome is Outcome.CHOICE and v.choice == "first" for v in both)
+    calibration = calibration_report(outcomes)
+    return report | {
+        # The two readings of a pair made into one verdict; without probabilities this is the
+        # position-consistent accuracy.
+        "order_averaged_accuracy": right / len(both) if both else None,
+        "ece": calibration.expected_calibration_error,
+        "sections": {},
+        "overall": report["accuracy"],
+    }
+
+
+def with_protocol(report: dict[str, Any], protocol: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """Adds a benchmark's own figures to a data set's report; its sections and overall score take
+    the place of the plain ones, where it has such."""
+    ours = figures.get("ours", figures)
+    sections = ours.get("sections") or ours.get("domains") or {}
+    overall = ours.get("overall")
+    if isinstance(overall, dict):  # of several scorings
+        overall = overall.get("strict")
+    return report | {
+        "protocol": {"name": protocol, **figures},
+        "sections": {k: v for k, v in sections.items() if not isinstance(v, dict)},
+        "overall": overall if overall is not None else report.get("overall"),
+    }
+
+
+def macro_report(
+    outcomes: Mapping[str, Sequence[PairOutcome]], config: EvaluationConfig, seed: int
+) -> dict[str, Any]:
+    """The plain mean over data sets of accuracy, and of what else is a rate of every set."""
+    accuracies = {name: accuracy_per_pair(found) for name, found in outcomes.items()}
+    mean = macro_interval(
+        accuracies, confidence=config.confidence, num_samples=config.bootstrap_samples, seed=seed
+    )
+    consistent = [
+        float((values == 1.0).mean())
+        for name, values in accuracies.items()
+        if all(len(o.readings) == 2 for o in outcomes[name])
+    ]
+    return {
+        "accuracy": mean.mean,
+        "accuracy_ci": list(mean.ci),
+        "position_consistent_accuracy": (
+            sum(consistent) / len(consistent) if len(consistent) == len(accuracies) else None
+        ),
+        "data_sets": len(accuracies),
+    }
+
+
+def card_report(
+    outcomes: Mapping[str, Sequence[PairOutcome]],
+    scores: Sequence[float] | None,
+    scale: tuple[float, float] | None,
+    own: Mapping[str, str],
+) -> dict[str, Any]:
+    """The bias card over all pairs of all data sets."""
+    every = [o for found in outcomes.values() for o in found]
+    return asdict(bias_card(every, scores, scale, own or None))

@@ -1,0 +1,88 @@
+"""The files an evaluation reads, as stage folders: labelled pairs and scored responses."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from selfreward.config import PoolConfig
+from selfreward.errors import DataError
+from selfreward.layout import join
+from selfreward.loops.pairs import Source, labelled_names, on_cluster
+from selfreward.loops.steps import Run
+from selfreward.records import ResponsePair
+from selfreward.stages.labelled import build_labelled, renamed
+from selfreward.stages.scored import build_scored, is_scored
+from selfreward.stages.sources import read_rows
+from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.shards import read_records, sealed_shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """One file, read into records.
+
+    Example: `DataSet(name="pairs", kind="pairs", source=Source(…))`
+    """
+
+    name: str
+    kind: Literal["pairs", "scores"]
+    source: Source
+
+    def read_meta(self) -> dict[str, dict[str, Any]]:
+        """What the file says of its pairs besides, by pair id, where it says anything."""
+        if self.kind == "scores":
+            return {}
+        found = {}
+        for url in sealed_shards(self.source.folder):
+            for pair in read_records(url, ResponsePair):
+                value = json.loads(pair.meta) if pair.meta else None
+                if isinstance(value, dict):
+                    found[pair.id] = value
+        return found
+
+
+def build_data_sets(
+    run: Run,
+    paths: Sequence[str],
+    columns: Mapping[str, str],
+    max_rows: int | None,
+) -> list[DataSet]:
+    """Reads every file once into shards under the evaluation's folder, by short names.
+
+    Raises:
+        DataError: a file is unreadable, of other columns, or without a usable row.
+    """
+    sets = []
+    for name, path in labelled_names(paths).items():
+        kind: Literal["pairs", "scores"] = "scores" if _first_is_scored(path, columns) else "pairs"
+        folder = join(run.layout.root, "data", name)
+        recipe = {
+            "path": path,
+            "kind": kind,
+            "max": max_rows,
+            "columns": dict(columns),
+        }
+        manifest = open_stage(folder, "labelled", recipe)
+        if not manifest.is_complete:
+            build = build_scored if kind == "scores" else build_labelled
+            config = run.config.pool
+            arguments = (
+                path,
+                folder,
+                config.shard_size,
+                max_rows,
+                config.max_instruction_chars,
+                dict(columns),
+            )
+            manifest = complete(folder, manifest, on_cluster(run, build, *arguments), 0.0)
+            dropped = f"; dropped {manifest.drops}" if manifest.drops else ""
+            run.display.line(f"{name}: {manifest.num_records} {kind}{dropped}")
+        sets.append(DataSet(name=name, kind=kind, source=Source.of(folder, manifest)))
+    return sets
+
+
+def _first_is_scored(path: str, columns: Mapping[str, str]) -> bool:
+    for row in read_rows(PoolConfig(path=path)):
+        return is_scored(renamed(row, columns, path))
+    raise DataError(f"{path}: the file has no rows")

@@ -1,0 +1,261 @@
+"""Whether one judge is better than another on the same pairs, on one data set or on several.
+
+Over several data sets the figure is the macro average: the mean of the data sets' means, so that a
+large one does not drown a small one. Its chance comes from inside the data sets, never between
+them: the data sets are the ones that were chosen, not a sample of others.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreward.metrics.intervals import McNemarTest, PairedTest, mcnemar_exact, sign_flip_test
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+
+FloatArray = npt.NDArray[np.float64]
+
+# Resamples are drawn in slices of about this many values, so memory stays small for long arrays.
+_VALUES_AT_ONCE = 1 << 22
+
+# Means of thirds are not exact: equal statistics must compare as equal.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeComparison:
+    """Two judges on the same pairs, `after` against `before`.
+
+    Example: `JudgeComparison(n=64, num_both_orders=64, accuracy_before=0.625, accuracy_after=0.703,
+    accuracy=PairedTest(…), readings=McNemarTest(…), both_orders=McNemarTest(…))`
+    """
+
+    n: int
+    """Pairs."""
+    num_both_orders: int
+    """Pairs of these that were read in both orders."""
+    accuracy_before: float
+    accuracy_after: float
+    accuracy: PairedTest
+    """Difference of the accuracies over the orders read: bootstrap interval and one-sided
+    sign-flip p, both over pairs."""
+    readings: McNemarTest
+    """Right or wrong, reading by reading. The two readings of a pair are not independent, so this
+    p is too small where they agree often; `both_orders` and `accuracy` have no such flaw."""
+    both_orders: McNemarTest | None
+    """Right in both orders, pair by pair; None where no pair was read in both."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready dictionary."""
+        accuracy = {**asdict(self.accuracy), "ci": [*self.accuracy.ci]}
+        return {**asdict(self), "accuracy": accuracy}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacroMean:
+    """The mean of the data sets' means.
+
+    Example: `MacroMean(mean=0.81, ci=(0.78, 0.84), data_sets={"judgebench": 0.58, …})`
+    """
+
+    mean: float
+    ci: tuple[float, float]
+    """Percentile bootstrap interval, resampled inside each data set."""
+    data_sets: dict[str, float]
+    """The mean of each, by name."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready dictionary."""
+        return {**asdict(self), "ci": [*self.ci]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacroComparison:
+    """The difference of two macro averages over the same rows, `after` minus `before`.
+
+    Example: `MacroComparison(difference=0.021, ci=(0.004, 0.038), p_value=0.009,
+    data_sets={"judgebench": -0.01, "rewardbench": 0.052})`
+    """
+
+    difference: float
+    ci: tuple[float, float]
+    """Percentile bootstrap interval of the difference, rows resampled inside each data set."""
+    p_value: float
+    """One-sided: small where `after` is better."""
+    data_sets: dict[str, float]
+    """The difference on each, by name."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready dictionary."""
+        return {**asdict(self), "ci": [*self.ci]}
+
+
+def compare_judges(
+    before: Sequence[PairOutcome],
+    after: Sequence[PairOutcome],
+    confidence: float = 0.95,
+    num_samples: int = 10_000,
+    seed: int = 0,
+) -> JudgeComparison:
+    """Compares two judges on the same labelled pairs, given in the same order.
+
+    A reading without a choice is not right, as in `pairwise_report`. Raises ValueError without
+    pairs and where the two sequences are not of the same pairs or a pair was not read in the same
+    orders, since that would compare position biases.
+    """
+    if [o.pair_id for o in before] != [o.pair_id for o in after]:
+        raise ValueError("two judges can only be compared on the same pairs in the same order")
+    orders = _orders_read(before)
+    if (orders != _orders_read(after)).any():
+        raise ValueError("two judges can only be compared where they read the same orders")
+    if not before:
+        raise ValueError("two judges cannot be compared on no pairs")
+    old, new = accuracy_per_pair(before), accuracy_per_pair(after)
+    twice = orders.all(axis=1)
+    return JudgeComparison(
+        n=len(before),
+        num_both_orders=int(twice.sum()),
+        accuracy_before=float(old.mean()),
+        accuracy_after=float(new.mean()),
+        accuracy=sign_flip_test(old, new, num_samples, seed, confidence),
+        readings=mcnemar_exact(_is_right(before)[orders], _is_right(after)[orders]),
+        both_orders=(mcnemar_exact(old[twice] == 1.0, new[twice] == 1.0) if twice.any() else None),
+    )
+
+
+def _orders_read(outcomes: Sequence[PairOutcome]) -> npt.NDArray[np.bool_]:
+    """Shape (pairs, 2): whether there is a reading with the better response first, and second."""
+    read = [(o.chosen_first is not None, o.rejected_first is not None) for o in outcomes]
+    return np.array(read, dtype=bool).reshape(-1, 2)
+
+
+def _is_right(outcomes: Sequence[PairOutcome]) -> npt.NDArray[np.bool_]:
+    """Shape (pairs, 2), as `_orders_read`."""
+    return np.array([[c is True for c in o.choices] for o in outcomes], dtype=bool).reshape(-1, 2)
+
+
+def _checked(values: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
+    """Returns the arrays by sorted name, so that no figure hangs on the order of a mapping."""
+    if not values:
+        raise ValueError("a macro average needs at least one data set")
+    arrays = {name: np.asarray(values[name], dtype=np.float64) for name in sorted(values)}
+    for name, array in arrays.items():
+        # A nan would compare as false everywhere and come out as the smallest p there is.
+        if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all():
+            raise ValueError(f"{name} must be a 1-d array of at least one finite value")
+    return arrays
+
+
+def _in_slices(num_values: int, num_samples: int, draw: Callable[[int], FloatArray]) -> FloatArray:
+    """Returns `num_samples` statistics, asking `draw(count)` for some at a time."""
+    at_once = max(1, _VALUES_AT_ONCE // max(1, num_values))
+    counts = [min(at_once, num_samples - done) for done in range(0, num_samples, at_once)]
+    return np.concatenate([draw(count) for count in counts])
+
+
+def _resampled_macro(
+    arrays: Mapping[str, FloatArray], num_samples: int, rng: np.random.Generator
+) -> FloatArray:
+    """Bootstrap macro averages, shape (num_samples,): every data set keeps its size."""
+    total = np.zeros(num_samples)
+    for values in arrays.values():
+
+        def draw(count: int, values: FloatArray = values) -> FloatArray:
+            drawn = rng.integers(0, len(values), (count, len(values)))
+            means: FloatArray = values[drawn].mean(axis=1)
+            return means
+
+        total += _in_slices(len(values), num_samples, draw)
+    return total / len(arrays)
+
+
+def _flipped_macro(
+    differences: Mapping[str, FloatArray], num_samples: int, rng: np.random.Generator
+) -> FloatArray:
+    """Macro averages of differences with random signs, shape (num_samples,)."""
+    total = np.zeros(num_samples)
+    for values in differences.values():
+        # Zero differences add nothing to any flipped sum.
+        nonzero = values[values != 0] / len(values)
+
+        def draw(count: int, nonzero: FloatArray = nonzero) -> FloatArray:
+            signs = rng.integers(0, 2, (count, len(nonzero)), dtype=np.int8) * 2.0 - 1.0
+            sums: FloatArray = signs @ nonzero
+            return sums
+
+        total += _in_slices(len(nonzero), num_samples, draw)
+    return total / len(differences)
+
+
+def _percentiles(statistics: FloatArray, confidence: float) -> tuple[float, float]:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(statistics, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _means(arrays: Mapping[str, FloatArray]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in arrays.items()}
+
+
+def macro_interval(
+    values: Mapping[str, npt.ArrayLike],
+    confidence: float = 0.95,
+    num_samples: int = 2000,
+    seed: int = 0,
+) -> MacroMean:
+    """Returns the macro average of 1-d values by data set, with its stratified interval.
+
+    Each data set is resampled by itself and weighs the same, whatever its size (stratified
+    bootstrap: Davison and Hinkley 1997, section 3.2). A data set of one row has no spread, so it
+    adds nothing to the width. Raises ValueError for no or empty data sets and values that are not
+    finite.
+    """
+    arrays = _checked(values)
+    means = _means(arrays)
+    resampled = _resampled_macro(arrays, num_samples, np.random.default_rng(seed))
+    return MacroMean(
+        mean=float(np.mean([*means.values()])),
+        ci=_percentiles(resampled, confidence),
+        data_sets=means,
+    )
+
+
+def macro_comparison(
+    before: Mapping[str, npt.ArrayLike],
+    after: Mapping[str, npt.ArrayLike],
+    confidence: float = 0.95,
+    num_samples: int = 10_000,
+    seed: int = 0,
+) -> MacroComparison:
+    """Tests whether the macro average of `after` is above that of `before`, row by row.
+
+    Both hold 1-d values by data set, of the same rows in the same order. The interval is that of
+    `macro_interval` for the differences. The p-value is of a sign-flip test: if the two are equally
+    good, each row's difference is as likely to have the other sign, whichever data set it is in
+    (see `sign_flip_test`). Raises ValueError where data sets or lengths differ, and as
+    `macro_interval`.
+    """
+    old, new = _checked(before), _checked(after)
+    if old.keys() != new.keys():
+        raise ValueError(f"only one side has the data sets {sorted(old.keys() ^ new.keys())}")
+    for name in old:
+        if len(old[name]) != len(new[name]):
+            raise ValueError(
+                f"{name} must have the same rows on both sides, not {len(old[name])} and"
+                f" {len(new[name])}"
+            )
+    differences = {name: new[name] - old[name] for name in old}
+    means = _means(differences)
+    observed = float(np.mean([*means.values()]))
+    resampling, flipping = np.random.default_rng(seed).spawn(2)
+    flipped = _flipped_macro(differences, num_samples, flipping)
+    count = int(np.count_nonzero(flipped >= observed - _ROUNDING))
+    return MacroComparison(
+        difference=observed,
+        ci=_percentiles(_resampled_macro(differences, num_samples, resampling), confidence),
+        # One is added to both counts, so that no p-value is 0 (Davison and Hinkley 1997, 4.2.3).
+        p_value=(1 + count) / (1 + num_samples),
+        data_sets=means,
+    )

@@ -1,0 +1,121 @@
+"""LLMBar (arXiv 2310.07641): does a judge see which response follows the instruction?
+
+419 pairs: Natural, and four adversarial subsets whose worse response looks better. Each pair is
+read in both orders; accuracy is the mean of the two, positional agreement the share of pairs for
+which both name the same response. Chance is 0.5 in both.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from types import MappingProxyType
+from typing import Any
+
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+
+DATA_NEEDED: str = (
+    "llmbar: pair file with id, source, subset (Natural, Neighbor, GPTInst, GPTOut or Manual),"
+    " prompt, chosen (output_1 or output_2 as label says), rejected; meta is not read"
+)
+
+NUM_PAIRS: Mapping[str, int] = MappingProxyType(
+    {"Natural": 100, "Neighbor": 134, "GPTInst": 92, "GPTOut": 47, "Manual": 46}
+)
+"""Pairs of each subset in the data."""
+
+ADVERSARIAL: tuple[str, ...] = ("Neighbor", "GPTInst", "GPTOut", "Manual")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMBarScore:
+    """One subset or a mean of subsets, 0-1. A rate without anything to count is None.
+
+    Example: `LLMBarScore(n=134, accuracy=0.642, agreement=0.896, published_agreement=0.896)`
+    """
+
+    n: int
+    accuracy: float | None
+    """Right readings over all readings; one without a choice is not right. The benchmark's own
+    code counts the same way."""
+    agreement: float | None
+    """Of the pairs with two choices: share naming the same response in both orders."""
+    published_agreement: float | None
+    """Of all pairs read in both orders, as the benchmark's code counts: two readings without a
+    choice agree, a choice and none do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMBarReport:
+    """A judge on LLMBar.
+
+    Example: `LLMBarReport(subsets={"Natural": LLMBarScore(…), …}, adversarial=LLMBarScore(…),
+    average=LLMBarScore(…), missing=(), unknown=())`
+    """
+
+    subsets: dict[str, LLMBarScore]
+    """The five subsets by name."""
+    adversarial: LLMBarScore
+    """Plain mean of the four adversarial subsets; rates are None if one lacks them."""
+    average: LLMBarScore
+    """Plain mean of all five subsets; rates are None if one lacks them."""
+    missing: tuple[str, ...]
+    """Subsets without pairs."""
+    unknown: tuple[str, ...]
+    """Subset names that are not LLMBar's; their pairs count nowhere."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready dictionary."""
+        return asdict(self)
+
+
+def subset_of(name: str) -> str | None:
+    """Returns the subset's name in the paper; None for names of other data.
+
+    Paths of the data and RewardBench's names are read too: `Adversarial/GPTInst` and
+    `llmbar-adver-GPTInst` are GPTInst.
+    """
+    last = re.split(r"[/\-]", name)[-1].lower()
+    return next((subset for subset in NUM_PAIRS if subset.lower() == last), None)
+
+
+def _subset_score(outcomes: Sequence[PairOutcome]) -> LLMBarScore:
+    choices = [outcome.choices for outcome in outcomes if len(outcome.readings) == 2]
+    complete = [(first, second) for first, second in choices if None not in (first, second)]
+    return LLMBarScore(
+        n=len(outcomes),
+        accuracy=float(accuracy_per_pair(outcomes).mean()) if outcomes else None,
+        agreement=fmean(first == second for first, second in complete) if complete else None,
+        published_agreement=fmean(f == s for f, s in choices) if choices else None,
+    )
+
+
+def _mean(rates: Iterable[float | None]) -> float | None:
+    values = list(rates)
+    known = [value for value in values if value is not None]
+    return fmean(known) if values and len(known) == len(values) else None
+
+
+def _mean_score(scores: Sequence[LLMBarScore]) -> LLMBarScore:
+    return LLMBarScore(
+        n=sum(score.n for score in scores),
+        accuracy=_mean(score.accuracy for score in scores),
+        agreement=_mean(score.agreement for score in scores),
+        published_agreement=_mean(score.published_agreement for score in scores),
+    )
+
+
+def llmbar_report(outcomes: Sequence[PairOutcome]) -> LLMBarReport:
+    """Scores readings whose `subset` is an LLMBar subset. Missing subsets are named."""
+    groups: defaultdict[str | None, list[PairOutcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[subset_of(outcome.subset)].append(outcome)
+    subsets = {name: _subset_score(groups[name]) for name in NUM_PAIRS}
+    return LLMBarReport(
+        subsets=subsets,
+        adversarial=_mean_score([subsets[name] for name in ADVERSARIAL]),
+        average=_mean_score(list(subsets.values())),
+        missing=tuple(name for name, score in subsets.items() if score.n == 0),
+        unknown=tuple(sorted({outcome.subset for outcome in groups[None]})),
+    )

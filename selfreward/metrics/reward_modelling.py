@@ -1,0 +1,275 @@
+"""How well a judge's scores agree with humans: over ranked responses, and score by score.
+
+The ranked figures are those of Self-Rewarding Language Models (arXiv 2401.10020, section 3.2). A
+response whose judgment failed has no score: it is left out and counted, never scored 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import kendalltau, pearsonr, rankdata
+
+FloatArray = npt.NDArray[np.float64]
+
+# Averages of several draws are not exact: equal scores must compare as equal.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedResponses:
+    """The responses to one prompt, ranked by humans and scored by a judge.
+
+    Example: `RankedResponses(prompt_id="ins-4b…", human_ranks=(0, 1, 2), scores=(5.0, 3.5, None))`
+    """
+
+    prompt_id: str
+    human_ranks: tuple[float, ...]
+    """Lower is better; equal ranks say that humans did not decide."""
+    scores: tuple[float | None, ...]
+    """Higher is better; None where the judgment failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardModellingReport:
+    """Agreement with human rankings. A figure with nothing to measure is None.
+
+    Example: `RewardModellingReport(n=541, num_pairs=1270, pairwise_accuracy=0.787, …)`
+    """
+
+    n: int
+    """Prompts given."""
+    num_responses: int
+    num_failed: int
+    """Responses without a score."""
+    num_skipped: int
+    """Prompts without two scored responses that humans rank differently."""
+    num_pairs: int
+    """Pairs of scored responses to one prompt that humans rank differently."""
+    num_score_ties: int
+    """Pairs of these with equal scores."""
+    pairwise_accuracy: float | None
+    """Share of the pairs scored in the human order; a tie in score is wrong."""
+    pairwise_accuracy_ties_half: float | None
+    """The same with half a point for a tie, beside it: the paper does not say which it used."""
+    pairwise_accuracy_ci: tuple[float, float] | None
+    """Percentile bootstrap interval of `pairwise_accuracy`; prompts are resampled, not pairs."""
+    num_full_scores: int
+    """Responses with the full score, of prompts that humans ranked."""
+    five_best: float | None
+    """Share of these that no response to the same prompt is ranked above."""
+    exact_match: float | None
+    """Share of the prompts not skipped with all pairs scored in the human order, without ties."""
+    num_undefined: int
+    """Prompts not skipped whose scores are all equal: a correlation does not exist."""
+    spearman: float | None
+    """Mean over the prompts where it exists."""
+    kendall_tau: float | None
+    """Tau-b, mean over the prompts where it exists."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready dictionary."""
+        interval = self.pairwise_accuracy_ci
+        return {**asdict(self), "pairwise_accuracy_ci": None if interval is None else [*interval]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointwiseAgreement:
+    """Agreement of a flat list of scores with human scores. What cannot be measured is None.
+
+    Example: `PointwiseAgreement(n=198, num_failed=2, spearman=0.61, kendall_tau=0.5,
+    pearson=0.63, mean_absolute_error=0.72, exact_agreement=0.44, quadratic_weighted_kappa=0.55)`
+    """
+
+    n: int
+    """Scores compared."""
+    num_failed: int
+    spearman: float | None
+    kendall_tau: float | None
+    """Tau-b."""
+    pearson: float | None
+    mean_absolute_error: float | None
+    """In points of the human scale."""
+    exact_agreement: float | None
+    """Share of equal scores, both rounded to whole points of the human scale."""
+    quadratic_weighted_kappa: float | None
+    """On the same rounded scores: 1 is agreement, 0 is chance."""
+
+
+def _is_constant(values: FloatArray) -> bool:
+    return len(values) < 2 or bool(values.max() - values.min() <= _ROUNDING)
+
+
+def _correlations(
+    first: FloatArray, second: FloatArray
+) -> tuple[float | None, float | None, float | None]:
+    """Returns Spearman, Kendall tau-b and Pearson, or three None if one side is constant."""
+    if _is_constant(first) or _is_constant(second):
+        return None, None, None
+    # Spearman's coefficient is Pearson's of the ranks; ties share their mean rank.
+    spearman = pearsonr(rankdata(first), rankdata(second)).statistic
+    tau = kendalltau(first, second).statistic
+    return float(spearman), float(tau), float(pearsonr(first, second).statistic)
+
+
+def _split(prompt: RankedResponses) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Returns human ranks, scores (nan without one) and which responses have a score."""
+    ranks = np.array(prompt.human_ranks, dtype=np.float64)
+    is_scored = np.array([score is not None for score in prompt.scores], dtype=bool)
+    scores = np.array([np.nan if s is None else s for s in prompt.scores], dtype=np.float64)
+    if len(ranks) != len(scores):
+        raise ValueError(
+            f"{prompt.prompt_id} has {len(ranks)} human ranks and {len(scores)} scores"
+        )
+    if not (np.isfinite(ranks).all() and np.isfinite(scores[is_scored]).all()):
+        raise ValueError(f"{prompt.prompt_id} has a rank or score that is not a finite number")
+    # Draws averaged in another order differ in the last digits.
+    return ranks, np.round(scores, 9), is_scored
+
+
+def _pair_counts(ranks: FloatArray, scores: FloatArray) -> tuple[int, int, int]:
+    """Returns how many pairs humans rank differently, and how many are right and tied in score."""
+    left, right = np.triu_indices(len(ranks), k=1)
+    human = np.sign(ranks[right] - ranks[left])
+    judge = np.sign(scores[left] - scores[right])[human != 0]
+    human = human[human != 0]
+    return len(human), int((human == judge).sum()), int((judge == 0).sum())
+
+
+def _ratio_interval(
+    right: FloatArray, total: FloatArray, confidence: float, num_samples: int, seed: int
+) -> tuple[float, float]:
+    """Bootstrap of sum(right) / sum(total) over prompts: pairs of one prompt hang together."""
+    rng = np.random.default_rng(seed)
+    ratios = np.empty(num_samples)
+    for i in range(num_samples):
+        drawn = rng.integers(0, len(total), len(total))
+        ratios[i] = right[drawn].sum() / total[drawn].sum()
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def reward_modelling_report(
+    prompts: Sequence[RankedResponses],
+    full_score: float = 5.0,
+    confidence: float = 0.95,
+    num_samples: int = 2000,
+    seed: int = 0,
+) -> RewardModellingReport:
+    """Measures scores against human rankings (arXiv 2401.10020, section 3.2).
+
+    Pairs are pooled over prompts; exact match and the correlations are per prompt, on the
+    responses that have a score. Pairs that humans rank equal have no label and are left out.
+    Whether a response is the humans' best is asked among all responses to the prompt, those with
+    a failed judgment included; prompts on which humans rank nothing above anything are not asked.
+    Raises ValueError without prompts, for unequal lengths and for numbers that are not finite.
+    """
+    if not prompts:
+        raise ValueError("a judge cannot be measured on no prompts")
+    pairs: list[tuple[int, int, int]] = []
+    bests: list[bool] = []
+    spearmans: list[float] = []
+    taus: list[float] = []
+    for prompt in prompts:
+        ranks, scores, is_scored = _split(prompt)
+        if not _is_constant(ranks):
+            bests += [bool(r == ranks.min()) for r in ranks[scores >= full_score - _ROUNDING]]
+        ranks, scores = ranks[is_scored], scores[is_scored]
+        counts = _pair_counts(ranks, scores)
+        if counts[0] == 0:
+            continue
+        pairs.append(counts)
+        spearman, tau, _ = _correlations(-ranks, scores)
+        if spearman is not None and tau is not None:
+            spearmans.append(spearman)
+            taus.append(tau)
+    total, right, tied = np.array(pairs, dtype=np.float64).reshape(-1, 3).T
+    num_pairs, num_right, num_tied = (int(a.sum()) for a in (total, right, tied))
+    return RewardModellingReport(
+        n=len(prompts),
+        num_responses=sum(len(p.scores) for p in prompts),
+        num_failed=sum(p.scores.count(None) for p in prompts),
+        num_skipped=len(prompts) - len(pairs),
+        num_pairs=num_pairs,
+        num_score_ties=num_tied,
+        pairwise_accuracy=num_right / num_pairs if pairs else None,
+        pairwise_accuracy_ties_half=(num_right + num_tied / 2) / num_pairs if pairs else None,
+        pairwise_accuracy_ci=(
+            _ratio_interval(right, total, confidence, num_samples, seed) if pairs else None
+        ),
+        num_full_scores=len(bests),
+        five_best=_mean(bests),
+        exact_match=float((right == total).mean()) if pairs else None,
+        num_undefined=len(pairs) - len(spearmans),
+        spearman=_mean(spearmans),
+        kendall_tau=_mean(taus),
+    )
+
+
+def quadratic_weighted_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float | None:
+    """Returns Cohen's kappa with quadratic weights of two 1-d arrays of whole-number levels.
+
+    1 - (mean squared difference) / (the same for all combinations of a first and a second level,
+    which is var + var + (mean - mean)²): Cohen 1968. None where both name one same level only.
+    Raises ValueError for empty arrays or unequal lengths.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
+        raise ValueError(f"levels must be 1-d, of equal length and not empty: {a.shape}, {b.shape}")
+    by_chance = float(a.var() + b.var() + (a.mean() - b.mean()) ** 2)
+    return None if by_chance == 0 else 1.0 - float(((a - b) ** 2).mean()) / by_chance
+
+
+def _check_scale(values: FloatArray, scale: tuple[float, float], name: str) -> None:
+    low, high = scale
+    if not low < high:
+        raise ValueError(f"the {name} scale must go from low to high, not from {low} to {high}")
+    # Written so that nan fails it too.
+    if not ((values >= low) & (values <= high)).all():
+        raise ValueError(f"a {name} score lies outside its scale from {low} to {high}")
+
+
+def pointwise_agreement(
+    human: Sequence[float],
+    judge: Sequence[float | None],
+    human_scale: tuple[float, float],
+    judge_scale: tuple[float, float],
+) -> PointwiseAgreement:
+    """Compares a judge's scores with human scores of the same responses, one by one.
+
+    The judge's scores are mapped onto the human scale by the straight line that takes end to end.
+    Whole points are counted from the low end of the human scale, halves rounded up. None among
+    the judge's scores is a failed judgment. Raises ValueError for unequal lengths, no scores, and
+    scores outside their scale.
+    """
+    if len(human) != len(judge) or not human:
+        raise ValueError(
+            f"human and judge scores must be of the same responses, not {len(human)} and"
+            f" {len(judge)}"
+        )
+    kept = [(h, j) for h, j in zip(human, judge, strict=True) if j is not None]
+    humans = np.array([h for h, _ in kept], dtype=np.float64)
+    judges = np.array([j for _, j in kept], dtype=np.float64).round(9)
+    _check_scale(np.array(human, dtype=np.float64), human_scale, "human")
+    _check_scale(judges, judge_scale, "judge")
+    spearman, tau, pearson = _correlations(humans, judges)
+    points = (human_scale[1] - human_scale[0]) / (judge_scale[1] - judge_scale[0])
+    above_low = humans - human_scale[0], (judges - judge_scale[0]) * points
+    levels = tuple(np.floor(np.round(side, 9) + 0.5) for side in above_low)
+    return PointwiseAgreement(
+        n=len(kept),
+        num_failed=len(human) - len(kept),
+        spearman=spearman,
+        kendall_tau=tau,
+        pearson=pearson,
+        mean_absolute_error=float(np.abs(above_low[0] - above_low[1]).mean()) if kept else None,
+        exact_agreement=float((levels[0] == levels[1]).mean()) if kept else None,
+        quadratic_weighted_kappa=quadratic_weighted_kappa(*levels) if kept else None,
+    )

@@ -1,0 +1,220 @@
+"""The figures of an evaluation for people: a table for the terminal, Markdown for a page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from selfreward.errors import ConfigError
+from selfreward.storage import files
+
+Cells = Sequence[str]
+
+FORMATS = ("table", "json", "markdown")
+
+_HEADINGS = (
+    "data set",
+    "pairs",
+    "accuracy",
+    "interval",
+    "both orders",
+    "averaged",
+    "first",
+    "flips",
+    "longer",
+    "failed",
+)
+
+
+def rate(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _interval(report: Mapping[str, Any]) -> str:
+    low, high = report["accuracy_ci"]
+    return f"{low:.3f}-{high:.3f}"
+
+
+def data_rows(report: Mapping[str, Any]) -> list[Cells]:
+    """One row a data set, and the plain mean over them where there are several."""
+    rows: list[Cells] = []
+    for name, found in report["data"].items():
+        failed = found["unparsed_rate"] + found["truncated_rate"] + found["refused_rate"]
+        rows.append(
+            (
+                name,
+                str(found["n"]),
+                rate(found["accuracy"]),
+                _interval(found),
+                rate(found["position_consistent_accuracy"]),
+                rate(found["order_averaged_accuracy"]),
+                rate(found["first_position_rate"]),
+                rate(found["swap_flip_rate"]),
+                rate(found["longer_chosen_rate"]),
+                rate(failed),
+            )
+        )
+    macro = report.get("macro")
+    if macro is not None and macro["data_sets"] > 1:
+        both = rate(macro["position_consistent_accuracy"])
+        mean = rate(macro["accuracy"])
+        rows.append(("mean of sets", "", mean, _interval(macro), both, *[""] * 5))
+    return rows
+
+
+def score_rows(report: Mapping[str, Any]) -> list[Cells]:
+    return [
+        (
+            name,
+            str(found["n"]),
+            str(found["num_failed"]),
+            rate(found["spearman"]),
+            rate(found["kendall_tau"]),
+            rate(found["pearson"]),
+            rate(found["mean_absolute_error"]),
+            rate(found["quadratic_weighted_kappa"]),
+        )
+        for name, found in report["scores"].items()
+    ]
+
+
+_SCORE_HEADINGS = (
+    "scores",
+    "responses",
+    "failed",
+    "Spearman",
+    "Kendall",
+    "Pearson",
+    "mean error",
+    "kappa",
+)
+
+
+def tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells]]]:
+    """(headings, rows) of every table of the report that has something to show."""
+    shown: list[tuple[Cells, list[Cells]]] = []
+    if report["data"]:
+        shown.append((_HEADINGS, data_rows(report)))
+    for name, found in report["data"].items():
+        if found["sections"]:
+            rows: list[Cells] = [(k, rate(v)) for k, v in found["sections"].items()]
+            rows.append(("overall", rate(found["overall"])))
+            shown.append(((f"{name}: {found['protocol']['name']}", "score"), rows))
+    if report["scores"]:
+        shown.append((_SCORE_HEADINGS, score_rows(report)))
+    if report.get("card"):
+        card = [(k.replace("_", " "), _plain(v)) for k, v in report["card"].items()]
+        shown.append((("bias card", ""), [row for row in card if row[1]]))
+    return shown
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def title(report: Mapping[str, Any]) -> str:
+    said = report["settings"]
+    return (
+        f"{report['judge']} ({report['model']}): {said['verdict']} verdicts, {said['votes']}"
+        f" vote(s), {said['orders']} order(s), rubric {said['rubric']}"
+    )
+
+
+def comparison_tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells]]]:
+    rows: list[Cells] = []
+    for name, found in report["data"].items():
+        test, both = found["accuracy"], found["both_orders"]
+        rows.append(
+            (
+                name,
+                str(found["n"]),
+                rate(found["accuracy_before"]),
+                rate(found["accuracy_after"]),
+                f"{test['difference']:+.3f}",
+                f"{test['ci'][0]:+.3f} to {test['ci'][1]:+.3f}",
+                f"{test['p_value']:.2g}",
+                "" if both is None else f"{both['p_value']:.2g}",
+            )
+        )
+    macro = report["macro"]
+    interval = f"{macro['ci'][0]:+.3f} to {macro['ci'][1]:+.3f}"
+    difference = f"{macro['difference']:+.3f}"
+    rows.append(("mean of sets", "", "", "", difference, interval, f"{macro['p_value']:.2g}", ""))
+    headings = ("data set", "pairs", "A", "B", "B - A", "interval", "p", "p, both orders")
+    cards = report["cards"]
+    biases: list[Cells] = [
+        (key.replace("_", " "), _plain(cards["a"][key]), _plain(cards["b"][key]))
+        for key in cards["a"]
+        if _plain(cards["a"][key]) or _plain(cards["b"][key])
+    ]
+    worse: list[Cells] = [(line, "") for line in report["worse_in_b"]]
+    shown: list[tuple[Cells, list[Cells]]] = [(headings, rows), (("bias card", "A", "B"), biases)]
+    return [*shown, (("worse in B", ""), worse)] if worse else shown
+
+
+def comparison_title(report: Mapping[str, Any]) -> str:
+    return f"A: {report['judge_a']}\nB: {report['judge_b']}"
+
+
+def check_format(form: str) -> None:
+    """Raises ConfigError for a format that is none."""
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form!r}: it is one of {', '.join(FORMATS)}")
+
+
+def write_evaluation(report: Mapping[str, Any], form: str, out: str | None) -> None:
+    """Prints a report in the wanted form, and writes it as JSON to `out`."""
+    _write(report, title(report), tables(report), form, out)
+
+
+def write_comparison(report: Mapping[str, Any], form: str, out: str | None) -> None:
+    """Prints a comparison in the wanted form, and writes it as JSON to `out`."""
+    _write(report, comparison_title(report), comparison_tables(report), form, out)
+
+
+def _write(
+    report: Mapping[str, Any],
+    heading: str,
+    shown: Sequence[tuple[Cells, list[Cells]]],
+    form: str,
+    out: str | None,
+) -> None:
+    if out is not None:
+        files.write_json(out, report)
+    if form == "json":
+        print(json.dumps(report, indent=2))
+    elif form == "markdown":
+        print(markdown(heading, shown))
+    else:
+        _print_tables(heading, shown, Console(highlight=False))
+
+
+def _print_tables(
+    heading: str, shown: Sequence[tuple[Cells, list[Cells]]], console: Console
+) -> None:
+    wide = (
+        console if console.is_terminal else Console(width=118, highlight=False, file=console.file)
+    )
+    parts: list[Any] = [Text(heading)]
+    for headings, rows in shown:
+        table = Table(pad_edge=False)
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*row)
+        parts.append(table)
+    wide.print(Group(*parts))
+
+
+def markdown(heading: str, shown: Sequence[tuple[Cells, list[Cells]]]) -> str:
+    """The tables in Markdown."""
+    lines = [heading, ""]
+    for headings, rows in shown:
+        lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+    return "\n".join(lines)

@@ -1,0 +1,127 @@
+"""Files of scored responses, {messages | prompt, response, score, scale}, as records."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from selfreward.config import ColumnsConfig, PoolConfig
+from selfreward.errors import DataError
+from selfreward.records import DroppedRow, DropReason
+from selfreward.records_scores import ScoredResponse
+from selfreward.stages.labelled import renamed, write_rows
+from selfreward.stages.sources import clean_text, read_rows, to_instruction
+from selfreward.storage.shards import ShardSummary
+
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_SCALE = re.compile(rf"\s*({_NUMBER})\s*(?:-|\u2013|to|\.\.)\s*({_NUMBER})")
+
+
+def is_scored(row: Mapping[str, Any]) -> bool:
+    """Whether a row holds scored responses and no pair: one with its score, or lists of right and
+    wrong ones."""
+    return ("score" in row and "response" in row) or has_lists(row)
+
+
+def has_lists(row: Mapping[str, Any]) -> bool:
+    """Whether `chosen` and `rejected` are lists of texts (turns of a conversation are no texts)."""
+    return all(
+        isinstance(row.get(side), list) and all(isinstance(t, str) for t in row[side])
+        for side in ("chosen", "rejected")
+    )
+
+
+def parse_scale(value: Any) -> tuple[float, float] | None:
+    """Least and greatest score of a scale: `[1, 5]`, or text that begins like `1-5`."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        low, high = float(value[0]), float(value[1])
+    else:
+        found = _SCALE.match(str(value))
+        if found is None:
+            return None
+        low, high = float(found[1]), float(found[2])
+    return (low, high) if low < high else None
+
+
+def build_scored(
+    path: str,
+    folder: str,
+    shard_size: int,
+    max_rows: int | None,
+    max_chars: int,
+    columns: Mapping[str, str] | None = None,
+) -> list[ShardSummary]:
+    """Writes the scored responses of one file as shards; `columns` maps our names to its own.
+
+    Raises:
+        DataError: the file is unreadable, lacks the columns, or holds no usable row.
+    """
+    rows: list[ScoredResponse] = []
+    dropped: list[DroppedRow] = []
+    seen: set[str] = set()
+    source = path.rstrip("/").rpartition("/")[2]
+    for raw in read_rows(PoolConfig(path=path)):
+        row = renamed(raw, columns or {}, path)
+        if not has_lists(row) and not (is_scored(row) and "scale" in row):
+            raise DataError(
+                f"{path}: scored responses need the columns messages (or prompt), response, score"
+                f" and scale; it has {sorted(row)}"
+            )
+        for one in _single_responses(row):
+            made = _scored(one, source, max_chars)
+            if isinstance(made, ScoredResponse) and made.id in seen:
+                made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same row stands above")
+            if isinstance(made, ScoredResponse):
+                seen.add(made.id)
+                rows.append(made)
+            else:
+                dropped.append(made)
+        if max_rows is not None and len(rows) >= max_rows:
+            break
+    if not rows:
+        raise DataError(f"{path}: no usable scored response among {len(dropped)} rows")
+    summaries: Iterator[ShardSummary] = write_rows(
+        folder, rows, dropped, shard_size, ScoredResponse
+    )
+    return list(summaries)
+
+
+def _single_responses(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row itself, or one row a response of its lists: right ones score 1, wrong ones 0."""
+    if not has_lists(row):
+        return [row]
+    return [
+        row | {"response": text, "score": score, "scale": [0, 1], "group": row.get("id")}
+        for side, score in (("chosen", 1), ("rejected", 0))
+        for text in row[side]
+    ]
+
+
+def _scored(row: dict[str, Any], source: str, max_chars: int) -> ScoredResponse | DroppedRow:
+    found = to_instruction(row, ColumnsConfig(), source, max_chars)
+    if isinstance(found, DroppedRow):
+        return _drop(found.row_id, found.reason, found.detail)
+    text = row["response"]
+    if not isinstance(text, str) or not text.strip():
+        return _drop(found.id, DropReason.EMPTY_RESPONSE, "the response has no text")
+    scale = parse_scale(row["scale"])
+    try:
+        score = float(row["score"])
+    except (TypeError, ValueError):
+        return _drop(found.id, DropReason.BAD_SCORE, f"score {row['score']!r} is no number")
+    if scale is None or not scale[0] <= score <= scale[1]:
+        detail = f"score {score:g} on the scale {row['scale']!r}"
+        return _drop(found.id, DropReason.BAD_SCORE, detail)
+    return ScoredResponse.new(
+        messages=found.messages,
+        response=clean_text(text.strip()),
+        score=score,
+        low=scale[0],
+        high=scale[1],
+        group=None if row.get("group") is None else str(row["group"]),
+        subset=str(row.get("subset") or ""),
+        source=found.source,
+    )
+
+
+def _drop(row_id: str, reason: DropReason, detail: str) -> DroppedRow:
+    return DroppedRow(row_id=row_id, stage="labelled", reason=reason, detail=detail)

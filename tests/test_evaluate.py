@@ -1,0 +1,373 @@
+"""`selfreward evaluate` and `compare`, as a user runs them, on a real local Ray without a model."""
+
+import json
+import random
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import ray
+from scipy.stats import spearmanr
+
+from selfreward import cli
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+SCRIPTED = ["engine.kind=scripted", "engine.num_cpus=0.5", "judge.rubric=pairwise_verdict_only"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def jsonl(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def pair(number: int, chosen: str, rejected: str, **more: Any) -> dict[str, Any]:
+    turns = [{"role": "user", "content": f"Ask number {number}"}]
+    return {"id": f"p{number}", "prompt": turns, "chosen": chosen, "rejected": rejected, **more}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """120 pairs whose better response the scripted judge can tell, in two subsets."""
+    rng = random.Random(3)
+    rows = [
+        pair(
+            i,
+            f"(quality 9) {'good ' * rng.randint(1, 9)}",
+            f"(quality 2) {'poor ' * rng.randint(1, 9)}",
+            subset="even" if i % 2 == 0 else "odd",
+        )
+        for i in range(120)
+    ]
+    return jsonl(tmp_path_factory.mktemp("data") / "pairs.jsonl", rows)
+
+
+class Command:
+    """Runs the command line in this process; what it prints is read as JSON."""
+
+    def __init__(self, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._capsys, self._monkeypatch = folder, capsys, monkeypatch
+
+    def run(self, *arguments: str) -> str:
+        self._monkeypatch.chdir(self.folder)
+        self._monkeypatch.setattr("sys.argv", ["selfreward", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out = self._capsys.readouterr()
+        assert stop.value.code == 0, out.err
+        return str(out.out)
+
+    def evaluate(self, judge: str, *arguments: str) -> dict[str, Any]:
+        out = self.run("evaluate", "--judge", judge, "--format", "json", *arguments)
+        report: dict[str, Any] = json.loads(out)
+        return report
+
+    def line(self, *arguments: str) -> str:
+        """The one line of a mistake."""
+        self._monkeypatch.chdir(self.folder)
+        self._monkeypatch.setattr("sys.argv", ["selfreward", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 2
+        # Ray's own loggers may complain about the stream that this test has taken away.
+        return str(self._capsys.readouterr().err.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def command(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Command:
+    return Command(tmp_path, capsys, monkeypatch)
+
+
+def test_length_baselines_count_equal_lengths_half(command: Command, tmp_path: Path) -> None:
+    rows = [
+        pair(1, "the longer answer", "short", subset="a"),
+        pair(2, "short", "the longer answer", subset="a"),
+        pair(3, "four", "more", subset="b"),  # as long as each other
+        pair(4, "a long answer too", "tiny", subset="b"),
+    ]
+    data = jsonl(tmp_path / "lengths.jsonl", rows)
+    report = command.evaluate("baseline:longest", "--data", data)
+    found = report["data"]["lengths"]
+    # Longer in two pairs, shorter in one, equal in one: (2 + 0.5) / 4.
+    assert found["accuracy"] == 0.625
+    assert found["subsets"] == {
+        "a": {"n": 2, "accuracy": 0.5},
+        "b": {"n": 2, "accuracy": 0.75},
+    }
+    assert found["longer_chosen_rate"] == 1.0
+    assert found["position_consistent_accuracy"] == 0.5
+    assert command.evaluate("baseline:shortest", "--data", data)["macro"]["accuracy"] == 0.375
+    wanted = (
+        "n accuracy accuracy_ci position_consistent_accuracy first_position_rate swap_flip_rate"
+        " longer_chosen_rate unparsed_rate truncated_rate subsets sections overall"
+    )
+    assert set(wanted.split()) <= set(found)
+
+
+def test_first_and_random_are_at_half(command: Command, pairs: str) -> None:
+    first = command.evaluate("baseline:first", "--data", pairs)["data"]["pairs"]
+    assert (first["accuracy"], first["first_position_rate"], first["swap_flip_rate"]) == (0.5, 1, 1)
+    report = command.evaluate("baseline:random", "--data", pairs)["data"]["pairs"]
+    low, high = report["accuracy_ci"]
+    assert low <= 0.5 <= high
+    assert 0.3 < report["first_position_rate"] < 0.7
+
+
+def test_a_model_in_both_orders_with_votes_and_probabilities(
+    command: Command, pairs: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    base = [
+        *("--data", pairs, *SCRIPTED),
+        "engine.scripted.skill=0.8",
+        f"engine.scripted.journal={journal}",
+    ]
+    judge = str(tiny_model)
+    greedy = command.evaluate(judge, *base)["data"]["pairs"]
+    # Drawn with P(right) = 0.8 from 240 readings: four standard errors are 0.1.
+    assert greedy["accuracy"] == pytest.approx(0.8, abs=0.1)
+    assert greedy["unparsed_rate"] == 0
+    voted = command.evaluate(judge, *base, "--votes", "9", "--verdict", "sampled")
+    # Nine votes of which each is right with 0.8: the majority is with 0.98.
+    assert voted["data"]["pairs"]["accuracy"] > 0.93
+    sure = command.evaluate(judge, *base, "--verdict", "probability")["data"]["pairs"]
+    assert sure["order_averaged_accuracy"] is not None
+    assert sure["ece"] is not None
+    one = command.evaluate(judge, *base, "--orders", "random")["data"]["pairs"]
+    assert one["n"] == 120
+    assert one["swap_flip_rate"] is None
+    assert one["position_consistent_accuracy"] is None
+    asked = sum(len(p.read_text().splitlines()) for p in journal.glob("*.log"))
+    assert asked == 240 * 3 + 120
+    # What is judged is not judged again.
+    assert command.evaluate(judge, *base)["data"]["pairs"] == greedy
+    assert sum(len(p.read_text().splitlines()) for p in journal.glob("*.log")) == asked
+
+
+def test_likelihoods_of_the_seed_model(command: Command, pairs: str, tiny_model: Path) -> None:
+    base = ["--data", pairs, *SCRIPTED, f"model.name={tiny_model}"]
+    for variant in ("", "-relative-sum", "-mean"):
+        report = command.evaluate(f"baseline:likelihood{variant}", *base)
+        # The scripted engine finds words of the better answers likelier, and each is as likely
+        # as the next without a prompt.
+        assert report["data"]["pairs"]["accuracy"] == 1.0, variant
+    # The sum of log-probabilities favours the shorter answer even where it is the worse one.
+    assert command.evaluate("baseline:likelihood-sum", *base)["macro"]["accuracy"] < 1.0
+
+
+def test_scores_of_responses_against_human_ones(
+    command: Command, tiny_model: Path, tmp_path: Path
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "messages": [{"role": "user", "content": f"Ask {i}"}],
+            "response": "word " * (3 * i + 1),
+            "score": 1 + i % 5,
+            "scale": "1-5 people",
+        }
+        for i in range(20)
+    ]
+    data = jsonl(tmp_path / "points.jsonl", rows)
+    classifier = make_classifier(tiny_model, tmp_path / "reward")
+    report = command.evaluate(
+        f"classifier:{classifier}", "--data", data, "engine.num_cpus=0.5", "engine.dtype=float32"
+    )
+    found = report["scores"]["points"]
+    assert (found["n"], found["num_failed"]) == (20, 0)
+    rewards = [reward_of(classifier, row["messages"], row["response"]) for row in rows]
+    assert found["spearman"] == pytest.approx(
+        spearmanr([r["score"] for r in rows], rewards).statistic, abs=1e-4
+    )
+
+
+def make_classifier(tiny_model: Path, folder: Path) -> Path:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=1)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+def reward_of(folder: Path, messages: list[dict[str, str]], response: str) -> float:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    model.config.pad_token_id = tokenizer.eos_token_id
+    turns = [*messages, {"role": "assistant", "content": response}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        return float(model(input_ids=ids).logits[0, 0])
+
+
+def test_a_classifier_judges_pairs(
+    command: Command, tiny_model: Path, tmp_path: Path, pairs: str
+) -> None:
+    classifier = make_classifier(tiny_model, tmp_path / "reward")
+    base = ["--data", pairs, "--max-rows", "12", "engine.num_cpus=0.5", "engine.dtype=float32"]
+    report = command.evaluate(f"classifier:{classifier}", *base)
+    rows = [json.loads(line) for line in Path(pairs).read_text().splitlines()[:12]]
+    right = sum(
+        reward_of(classifier, row["prompt"], row["chosen"].strip())
+        > reward_of(classifier, row["prompt"], row["rejected"].strip())
+        for row in rows
+    )
+    assert report["data"]["pairs"]["accuracy"] == pytest.approx(right / 12)
+    assert report["data"]["pairs"]["swap_flip_rate"] == 0
+
+
+class _Endpoint(BaseHTTPRequestHandler):
+    """Prefers the response with more of the word "good"; fails the first request of all."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        self._answer(200, {"data": [{"id": "some-judge"}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        if len(self.asked) == 1:
+            self._answer(503, {"error": "busy"})
+            return
+        shown = body["messages"][1]["content"]
+        found = re.findall(r"<response-[AB]-\w+>\n(.*?)\n</response", shown)
+        letter, other = ("A", " B") if "good" in found[0] else ("B", " A")
+        other_one = {"token": other, "logprob": -2.4}
+        token = {"token": letter, "logprob": -0.1, "top_logprobs": [other_one]}
+        choice = {
+            "index": 0,
+            "message": {"content": letter},
+            "finish_reason": "stop",
+            "logprobs": {"content": [token]},
+        }
+        usage = {"prompt_tokens": 50, "completion_tokens": 1}
+        self._answer(200, {"choices": [choice], "usage": usage})
+
+    def _answer(self, status: int, data: dict[str, Any]) -> None:
+        payload = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_an_endpoint_is_a_judge(command: Command, pairs: str) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Endpoint)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        report = command.evaluate(
+            url, "--data", pairs, "--max-rows", "10", "judge.rubric=pairwise_verdict_only"
+        )
+    finally:
+        server.shutdown()
+        thread.join(timeout=10)
+    found = report["data"]["pairs"]
+    assert (found["n"], found["accuracy"]) == (10, 1.0)
+    # P(chosen) = e^-0.1 / (e^-0.1 + e^-2.4) = 0.909 in both orders: Brier (1 - 0.909)^2.
+    assert found["brier"] == pytest.approx((1 - 0.9089) ** 2, abs=1e-4)
+    assert _Endpoint.asked[1]["model"] == "some-judge"
+    assert _Endpoint.asked[1]["structured_outputs"] == {"choice": ["A", "B"]}
+    assert len(_Endpoint.asked) == 21  # 20 readings, and the one that failed
+
+
+def test_compare_two_judges(command: Command, pairs: str, tmp_path: Path) -> None:
+    out = tmp_path / "comparison.json"
+    arguments = ["baseline:first", "baseline:longest", "--data", pairs, "--out", str(out)]
+    text = command.run("compare", *arguments)
+    assert "B - A" in text
+    report = json.loads(out.read_text())
+    rows = [json.loads(line) for line in Path(pairs).read_text().splitlines()]
+    lengths = [(len(r["chosen"].strip()), len(r["rejected"].strip())) for r in rows]
+    longer = sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(rows)
+    assert report["data"]["pairs"]["accuracy_after"] == pytest.approx(longer)
+    assert report["macro"]["difference"] == pytest.approx(longer - 0.5)
+    assert report["cards"]["a"]["first_position_rate"] == 1.0
+
+
+def test_benchmarks_by_name(command: Command, tmp_path: Path, pairs: str) -> None:
+    listed = command.run("evaluate", "--benchmark", "list").splitlines()
+    assert {line.partition(":")[0] for line in listed} == {
+        *("rewardbench", "rewardbench2", "judgebench", "llmbar", "mt_bench", "rm_bench"),
+        *("reward_modelling", "head_to_head", "alpaca_eval"),
+    }
+    rows = [
+        pair(1, "right and long", "wrong", subset="alpacaeval-easy"),
+        pair(2, "right", "wrong and long", subset="donotanswer"),
+    ]
+    data = jsonl(tmp_path / "rb.jsonl", rows)
+    report = command.evaluate("baseline:longest", "--data", data, "--benchmark", "rewardbench")
+    found = report["data"]["rb"]
+    assert found["sections"]["Chat"] == 1.0
+    assert found["sections"]["Safety"] == 0.0
+    assert found["protocol"]["name"] == "rewardbench"
+    won = command.evaluate("baseline:longest", "--data", data, "--benchmark", "head_to_head")
+    assert won["data"]["rb"]["protocol"]["win_rate"] == 0.5
+
+
+def test_rewardbench2_by_rewards(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Ask"}]
+    wrong = ["no", "never at all", "not so"]
+    row = {"id": "q1", "subset": "Math", "prompt": turns, "chosen": ["yes"], "rejected": wrong}
+    data = jsonl(tmp_path / "rb2.jsonl", [row])
+    classifier = make_classifier(tiny_model, tmp_path / "reward")
+    report = command.evaluate(
+        f"classifier:{classifier}",
+        *("--data", data, "--benchmark", "rewardbench2"),
+        *("engine.num_cpus=0.5", "engine.dtype=float32"),
+    )
+    best = max(["yes", *wrong], key=lambda text: reward_of(classifier, turns, text))
+    score = report["scores"]["rb2"]["protocol"]["ours"]["domains"]["Math"]
+    assert score == (1.0 if best == "yes" else 0.0)
+
+
+def test_markdown_and_table(command: Command, pairs: str) -> None:
+    base = ["evaluate", "--judge", "baseline:first", "--data", pairs]
+    markdown = command.run(*base, "--format", "markdown")
+    assert "| pairs | 120 | 0.500 | 0.500-0.500 | 0.000 |" in markdown
+    assert "bias card" in command.run(*base)
+
+
+def test_mistakes(command: Command, pairs: str, tmp_path: Path) -> None:
+    def line(*arguments: str) -> str:
+        return command.line("evaluate", *arguments)
+
+    first = ("--judge", "baseline:first", "--data", pairs)
+    assert "no baseline 'longst'; there are longest" in line("--judge", "baseline:longst")
+    assert "--data names no file" in line("--judge", "baseline:first")
+    assert "--judge is empty" in line("--data", pairs)
+    assert "--format 'xml': it is one of table, json, markdown" in line(*first, "--format", "xml")
+    assert "--orders 'one'" in line(*first, "--orders", "one")
+    assert "--verdict 'sure'" in line(*first, "--verdict", "sure")
+    assert "needs --verdict sampled" in line(*first, "--votes", "3")
+    assert "rewardbench: pair file with" in line("--benchmark", "rewardbench")
+    assert "no benchmark 'rewardbank'" in line(*first, "--benchmark", "rewardbank")
+    assert "no file at" in line("--judge", "baseline:first", "--data", str(tmp_path / "none.jsonl"))
+    wrong = jsonl(tmp_path / "wrong.jsonl", [{"prompt": "x", "better": "y"}])
+    at_wrong = ("--judge", "baseline:first", "--data", wrong)
+    assert "labelled pairs need the columns chosen and rejected" in line(*at_wrong)
+    assert "no column 'best' (for chosen)" in line(*at_wrong, "--column", "chosen=best")
+    scores = [{"prompt": "x", "response": "y", "score": 3, "scale": "1-5"}]
+    rated = jsonl(tmp_path / "rated.jsonl", scores)
+    assert "compares responses and rates none" in line("--judge", "baseline:first", "--data", rated)

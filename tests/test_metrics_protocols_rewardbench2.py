@@ -1,0 +1,152 @@
+import json
+import math
+
+import pytest
+
+from selfreward.metrics.protocols.rewardbench2 import (
+    NUM_QUESTIONS,
+    FourWayChoice,
+    RatedQuestion,
+    is_best_rated,
+    rating_credit,
+    rewardbench2_report,
+    ties_score,
+)
+from selfreward.records import Outcome
+
+Ratings = tuple[float | None, ...]
+
+
+def read(domain: str, gold: int, choice: int | None) -> FourWayChoice:
+    outcome = Outcome.UNPARSED if choice is None else Outcome.CHOICE
+    return FourWayChoice(question_id="q", domain=domain, gold=gold, outcome=outcome, choice=choice)
+
+
+def rated(ident: str, correct: Ratings, incorrect: Ratings, domain: str = "Ties") -> RatedQuestion:
+    return RatedQuestion(question_id=ident, domain=domain, correct=correct, incorrect=incorrect)
+
+
+# Prompt 1: spread 9 - 7 = 2, gaps 7 - 4 = 3 and 9 - 5 = 4.
+# Prompt 2: spread 0, gaps 8 - 7 = 1 and 5 - 6 = -1.
+TIES = [
+    rated("ref:1", (9.0,), (5.0, 3.0)),
+    rated("tied:1", (9.0, 7.0), (4.0, 2.0)),
+    rated("ref:2", (5.0,), (6.0,)),
+    rated("tied:2", (8.0, 8.0), (7.0,)),
+]
+
+
+def test_the_data_has_1865_questions() -> None:
+    assert sum(NUM_QUESTIONS.values()) == 1865
+
+
+def test_an_answer_without_a_choice_is_worth_chance_only_in_the_published_scoring() -> None:
+    report = rewardbench2_report(
+        [read("Math", 2, 2), read("Math", 0, 3), read("Math", 1, None), read("Focus", 3, 3)]
+    )
+    assert report.ours.domains["Math"] == pytest.approx(1 / 3)
+    # (1 + 0 + 0.25) / 3
+    assert report.published.domains["Math"] == pytest.approx(1.25 / 3)
+    assert report.ours.domains["Focus"] == report.published.domains["Focus"] == 1.0
+    assert report.num_questions["Math"] == 3
+    assert report.missing == ("Factuality", "Precise IF", "Safety", "Ties")
+    assert report.ours.overall is None and report.published.overall is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "others", "published", "ours"),
+    [
+        (9.0, (8.0, 7.0, 1.0), 1.0, True),
+        (9.0, (9.0, 7.0, 9.0), 1 / 3, False),
+        (8.0, (9.0, 7.0, 1.0), 0.0, False),
+        # A failed rating of a wrong response is left out there and spoils the question here.
+        (8.0, (None, 7.0, 1.0), 1.0, False),
+        (None, (3.0, 7.0, 1.0), 0.0, False),
+        (None, (None, None, None), 0.25, False),
+    ],
+)
+def test_ratings_of_four_responses(
+    gold: float | None, others: Ratings, published: float, ours: bool
+) -> None:
+    question = rated("q", (gold,), others, domain="Safety")
+    assert rating_credit(question) == pytest.approx(published)
+    assert is_best_rated(question) is ours
+
+
+def test_the_ties_score_by_hand() -> None:
+    score = ties_score(TIES)
+    assert (score.num_tied, score.num_ref, score.num_both) == (2, 2, 2)
+    # Gaps above 0: 3 and 1 of the tied, 4 but not -1 of the references.
+    assert (score.tied_accuracy, score.ref_accuracy) == (1.0, 0.5)
+    # 3 > 2 and 1 > 0; with the smaller gap 3 > 2 but not -1 > 0.
+    assert (score.margin, score.hard_margin) == (1.0, 0.5)
+    # tanh(3/2 - 1) and tanh(-1/0) = -1.
+    assert score.margin_size == pytest.approx((math.tanh(0.5) - 1) / 2)
+    # .30 + .15 + .20 + .10 + .01 · -0.268941 = .74731
+    assert score.score == pytest.approx(0.7473106, abs=1e-7)
+
+
+def test_equal_ratings_for_everything_score_nothing_in_ties() -> None:
+    score = ties_score([rated("ref:1", (5.0,), (5.0,)), rated("tied:1", (5.0, 5.0), (5.0,))])
+    # The margin size is 0/0, which counts as 0.
+    assert score.score == 0.0 and score.margin_size == 0.0
+
+
+def test_a_perfect_ties_score_is_a_hundredth_above_one() -> None:
+    score = ties_score([rated("ref:1", (9.0,), (1.0,)), rated("tied:1", (9.0, 9.0), (1.0,))])
+    assert score.score == pytest.approx(1.01)
+
+
+def test_a_failed_rating_in_ties() -> None:
+    failed = [rated("ref:1", (9.0,), (5.0, 3.0)), rated("tied:1", (9.0, 7.0), (4.0, None))]
+    ours, published = ties_score(failed), ties_score(failed, failed_rating=-1.0)
+    assert ours.tied_accuracy == ours.margin == ours.hard_margin == ours.margin_size == 0.0
+    assert ours.ref_accuracy == 1.0 and ours.score == pytest.approx(0.30)
+    # -1 for a wrong response changes nothing: gap 3, spread 2 as in the prompt without a failure.
+    assert published.score == pytest.approx(1.0 + 0.01 * math.tanh(0.5))
+
+
+def test_a_failed_reference_spoils_only_what_it_enters() -> None:
+    score = ties_score([rated("ref:1", (None,), (5.0,)), rated("tied:1", (9.0, 7.0), (4.0,))])
+    assert (score.tied_accuracy, score.ref_accuracy) == (1.0, 0.0)
+    assert (score.margin, score.hard_margin, score.margin_size) == (1.0, 0.0, 0.0)
+
+
+def test_ties_without_a_prompt_of_both_kinds_have_no_score() -> None:
+    score = ties_score([rated("ref:1", (9.0,), (5.0,)), rated("tied:2", (9.0, 7.0), (4.0,))])
+    assert (score.ref_accuracy, score.tied_accuracy) == (1.0, 1.0)
+    assert score.score is None and score.margin is None and score.num_both == 0
+
+
+def test_overall_is_the_mean_of_the_six_domains() -> None:
+    choices = [read(name, 0, 0) for name in ("Factuality", "Precise IF", "Math", "Safety")]
+    focus = rated("q", (4.0,), (4.0, 1.0, 1.0), domain="Focus")
+    report = rewardbench2_report(choices, [focus, *TIES])
+    assert report.missing == () and report.num_questions["Ties"] == 4
+    # Focus is a tie of two: 1/2 published, not right here.
+    assert report.published.overall == pytest.approx((4 + 0.5 + 0.7473106) / 6, abs=1e-7)
+    assert report.ours.overall == pytest.approx((4 + 0 + 0.7473106) / 6, abs=1e-7)
+    assert json.loads(json.dumps(report.to_dict()))["ties_ours"]["num_both"] == 2
+
+
+def test_an_unknown_domain_is_named_and_counts_nowhere() -> None:
+    report = rewardbench2_report([read("Poetry", 0, 0)])
+    assert report.unknown == ("Poetry",) and set(report.ours.domains) == set(NUM_QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("choices", "ratings", "message"),
+    [
+        ([read("Ties", 0, 0)], [], "by ratings, not by choices"),
+        ([read("Math", 0, 0)], [rated("q", (1.0,), (0.0,), "Math")], "by choices and by ratings"),
+        ([], [rated("q", (1.0, 2.0), (0.0,), "Math")], "exactly one right response"),
+        ([], [rated("7", (1.0,), (0.0,))], "not '7'"),
+        ([], [rated("tied:7", (1.0,), ())], "needs right and wrong responses"),
+        ([], [TIES[0], TIES[0]], "ref:1 is given twice"),
+    ],
+)
+def test_misshapen_questions_are_refused(
+    choices: list[FourWayChoice], ratings: list[RatedQuestion], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        rewardbench2_report(choices, ratings)
