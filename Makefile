@@ -119,8 +119,10 @@ lint: setup ## style, types and the floors of the architecture
 	"$(VENV)/bin/mypy"
 	"$(VENV)/bin/lint-imports"
 
+# Two at once, whatever the machine has: the tests that start a local Ray mostly wait for it. A file
+# stays whole, since its tests share one Ray.
 test-fast: setup ## tests without the model
-	"$(VENV)/bin/python" -m pytest -m "not real"
+	"$(VENV)/bin/python" -m pytest -n 2 --dist loadfile -m "not real"
 
 test-real: setup ## tests with the embedded model on real vLLM
 	"$(VENV)/bin/python" -m pytest -m real

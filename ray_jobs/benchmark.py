@@ -1,6 +1,7 @@
 """Benchmarks of the pipeline, printed as JSON.
 
-python -m ray_jobs.benchmark [throughput] [adaptive] [training] [memory]   (none named: all)
+python -m ray_jobs.benchmark [throughput] [evaluation] [adaptive] [training] [memory]
+                             (none named: all)
 """
 
 import json
@@ -13,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.benchmarks.data import make_preferences
-from selfreward.benchmarks.generation import adaptive_drawing, judge_throughput
+from selfreward.benchmarks.generation import (
+    adaptive_drawing,
+    evaluation_throughput,
+    judge_throughput,
+)
 from selfreward.benchmarks.memory import driver_memory
 from selfreward.config import RunConfig
 from selfreward.config_loading import load_config
@@ -40,6 +45,7 @@ def main() -> None:
 def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
     return {
         "throughput": lambda: judge_throughput(config, scratch),
+        "evaluation": lambda: evaluation_throughput(config, scratch),
         "adaptive": lambda: adaptive_drawing(config, scratch),
         "training": lambda: compare_with_trl(
             resolve_model(config.model.name), make_preferences(64)

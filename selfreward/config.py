@@ -174,6 +174,29 @@ class CorruptConfig(Section):
     keep_truncated: bool = False
 
 
+class PerturbConfig(Section):
+    """More pairs of each answer, damaged by rules (judging/perturbations), without an engine."""
+
+    pairs_per_instruction: int = Field(default=0, ge=0)
+    """0 is off."""
+    kinds: dict[str, float] = Field(default_factory=dict)
+    """Share of each kind; empty is all kinds that suit the instruction's category."""
+    without: tuple[str, ...] = ()
+    """Kinds kept out, e.g. to measure what carries over to damage never seen."""
+    severities: tuple[float, float, float] = (0.5, 0.3, 0.2)
+    """Shares of subtle, plain and gross damage."""
+    templated_share: float = Field(default=0.3, gt=0)
+    """Share, against 1 of other kinds, of those that write from tables of phrases."""
+
+
+class LengthBalanceConfig(Section):
+    """Of every kind of pair, keep as many with a longer chosen response as with a shorter one."""
+
+    enabled: bool = False
+    ratio_edges: tuple[float, ...] = (1.2, 2.0)
+    """Balanced apart below, between and above these ratios of longer to shorter."""
+
+
 class JudgeConfig(Section):
     rubric: str = "pairwise_reasoned"
     """Id of a rubric in judging/prompts.py: `pairwise_reasoned`, `pairwise_verdict_only`, or
@@ -268,6 +291,9 @@ class PromotionConfig(Section):
     enabled: bool = True
     max_p_value: Fraction = 0.05
     """Largest one-sided p of the paired test that still counts as better."""
+    max_worse: Fraction = 0.1
+    """By how much a figure of the bias card (position, flips, length, unparsed, truncated) may be
+    worse than the current judge's."""
 
 
 class LoopConfig(Section):
@@ -312,6 +338,8 @@ class RunConfig(Section):
     select_instructions: SelectInstructionsConfig = Field(default_factory=SelectInstructionsConfig)
     respond: RespondConfig = Field(default_factory=RespondConfig)
     corrupt: CorruptConfig = Field(default_factory=CorruptConfig)
+    perturb: PerturbConfig = Field(default_factory=PerturbConfig)
+    length_balance: LengthBalanceConfig = Field(default_factory=LengthBalanceConfig)
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     select: SelectConfig = Field(default_factory=SelectConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
@@ -336,8 +364,17 @@ class RunConfig(Section):
             )
         if any(share < 0 for share in self.corrupt.methods.values()):
             raise ValueError(f"corrupt.methods has a share below 0: {self.corrupt.methods}")
-        if not self.corrupt.methods or sum(self.corrupt.methods.values()) <= 0:
-            raise ValueError("corrupt.methods needs at least one method with a share above 0")
+        if sum(self.corrupt.methods.values()) <= 0 and not self.perturb.pairs_per_instruction:
+            raise ValueError(
+                "corrupt.methods needs at least one method with a share above 0, or"
+                " perturb.pairs_per_instruction above 0"
+            )
+        levels = self.perturb.severities
+        if min(levels) < 0 or sum(levels) <= 0:
+            raise ValueError(f"perturb.severities={list(levels)}: shares of 0 or more, not all 0")
+        edges = list(self.length_balance.ratio_edges)
+        if edges != sorted(set(edges)) or any(edge <= 1 for edge in edges):
+            raise ValueError(f"length_balance.ratio_edges={edges}: they rise and are above 1")
         wanted = self.select_instructions
         if wanted.min_complexity > wanted.max_complexity:
             raise ValueError(

@@ -83,6 +83,8 @@ class DropReason(StrEnum):
     NO_RIGHT_JUDGMENT = "no_right_judgment"
     NO_WRONG_JUDGMENT = "no_wrong_judgment"
     LABEL_BALANCE = "label_balance"
+    LENGTH_BALANCE = "length_balance"
+    NOT_PERTURBABLE = "not_perturbable"
     PROMPT_TOO_LONG = "prompt_too_long"
     ENGINE_FAILURE = "engine_failure"
     BAD_SCORE = "bad_score"

@@ -76,7 +76,10 @@ def test_unknown_keys_of_an_optional_section_are_told_before_missing_ones() -> N
         ("training.epochs=1.5", "training.epochs=1.5: input should be a valid integer"),
         ("loop.iterations=0", "loop.iterations=0: input should be greater than or equal to 1"),
         ("judge.sampling.top_p=1.5", "judge.sampling.top_p=1.5: input should be less than or"),
-        ("engine.kind=llama", "engine.kind='llama': input should be 'vllm' or 'scripted'"),
+        (
+            "engine.kind=llama",
+            "engine.kind='llama': input should be 'vllm', 'classifier' or 'scripted'",
+        ),
         ("promotion.enabled=maybe", "promotion.enabled='maybe': input should be a valid boolean"),
         ("judge=5", "judge=5: input should be a valid dictionary"),
         ("engine.max_model_len.x=3", "engine.max_model_len={'x': 3}: input should be a valid int"),

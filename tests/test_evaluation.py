@@ -7,7 +7,8 @@ import pytest
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
-from selfreward.evaluation.outcomes import measure, paired_accuracies, read_outcomes
+from selfreward.evaluation.outcomes import common_outcomes, measure, read_outcomes
+from selfreward.metrics.pairwise import accuracy_per_pair
 from selfreward.records import (
     Judgment,
     Message,
@@ -107,7 +108,7 @@ def test_two_judges_are_compared_on_the_pairs_both_have_read(tmp_path: Path, pai
         pairs, write(tmp_path, "a", [[*right(PAIRS[0]), *always_first(PAIRS[2])], right(PAIRS[3])])
     )
     after = read_outcomes(pairs, write(tmp_path, "b", [[*right(PAIRS[2]), *right(PAIRS[0])], []]))
-    one, other = paired_accuracies(before, after[::-1])
-    by_id = sorted([PAIRS[0].id, PAIRS[2].id])
-    assert one.tolist() == [1.0 if ident == PAIRS[0].id else 0.5 for ident in by_id]
-    assert other.tolist() == [1.0, 1.0]
+    one, other = common_outcomes(before, after[::-1])
+    assert [o.pair_id for o in one] == [o.pair_id for o in other] == [PAIRS[0].id, PAIRS[2].id]
+    assert accuracy_per_pair(one).tolist() == [1.0, 0.5]
+    assert accuracy_per_pair(other).tolist() == [1.0, 1.0]

@@ -136,7 +136,6 @@ def test_a_shard_is_in_the_order_of_its_input_whatever_finishes_first(root: str)
             "draws": 7,
             "prompt_tokens": 35,
             "completion_tokens": 14,
-            "seconds": 0.0,
             "by_purpose": {"respond": 14},
         },
     )

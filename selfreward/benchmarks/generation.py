@@ -119,7 +119,41 @@ def judge_throughput(
     }
 
 
-def adaptive_drawing(config: RunConfig, folder: Path, num_pairs: int = 32) -> dict[str, Any]:
+def evaluation_throughput(config: RunConfig, folder: Path, num_pairs: int = 500) -> dict[str, Any]:
+    """Tokens a second, prompts included, of `selfreward evaluate` over `vllm.LLM`.
+
+    One greedy verdict of one letter in both orders of each pair, which is nearly all prompt. The
+    evaluation's time is that of its judge stage, reading and writing shards included.
+    """
+    model = place(config.model)
+    logic = Judge(
+        rubric_id="pairwise_verdict_only",
+        sampling=SamplingConfig(temperature=0.0, max_tokens=8),
+        guided=True,
+        num_draws=1,
+        seed=0,
+        objective="sft",
+        adaptive=False,
+        name="evaluate",
+    )
+    pairs = make_pairs(num_pairs, seed=2)
+    requests = _requests_of(logic, pairs)
+    with ray_session(config):
+        plain = raw_vllm_tokens_per_s(model.location, requests, config.engine, our_sampler=True)
+        with _pool(model, config.engine) as pool:
+            asyncio.run(pool.client().generate(requests[:8]))
+            seconds, summaries = _stage(config, pool, logic, folder / "evaluation", pairs)
+    ledger = add_ledgers(s.ledger for s in summaries)
+    ours = (ledger["prompt_tokens"] + ledger["completion_tokens"]) / seconds
+    return {
+        "num_requests": len(requests),
+        "evaluate_tokens_per_s": round(ours, 1),
+        "vllm_tokens_per_s": round(plain["all_tokens_per_s"], 1),
+        "ratio": round(ours / plain["all_tokens_per_s"], 3),
+    }
+
+
+def adaptive_drawing(config: RunConfig, folder: Path, num_pairs: int = 12) -> dict[str, Any]:
     """Tokens per accepted example, adaptive drawing up to 8 over always 8."""
     model = place(config.model)
     pairs = make_pairs(num_pairs, seed=1)

@@ -16,13 +16,14 @@ import psutil
 from selfreward.benchmarks.data import write_pool
 from selfreward.config import RunConfig
 from selfreward.config_loading import parse_config
+from selfreward.loops.construct import build_pairs
 from selfreward.loops.iteration import judge_pairs, select_rows
-from selfreward.loops.pairs import build_instructions, build_pairs
+from selfreward.loops.pairs import build_instructions
 from selfreward.loops.session import open_run
 
 SIZES = (1_000, 10_000, 100_000)
 SAMPLE_EVERY_S = 0.25
-LIMIT_S = 3600.0
+LIMIT_S = 3 * 3600.0
 MIB = 1024**2
 
 
@@ -30,7 +31,7 @@ def driver_memory(config: RunConfig, sizes: tuple[int, ...] = SIZES) -> list[dic
     """Peak resident memory of the driver, in MiB, for each pool size.
 
     Raises:
-        TimeoutError: a size took longer than an hour.
+        TimeoutError: a size took longer than three hours.
     """
     figures = []
     context = multiprocessing.get_context("spawn")

@@ -23,8 +23,8 @@ def raw_vllm_tokens_per_s(
     `our_sampler` replaces vLLM's CPU sampler by the replicas' own (`inverse_cdf.py`), so that
     what is left of a difference is the pipeline's.
 
-    Returns `tokens`, `seconds` and `tokens_per_s` of one `LLM.generate` call over all requests,
-    after `warmup` requests that are not counted. Start-up and tokenisation are not counted.
+    Returns `tokens`, `seconds`, `tokens_per_s` and, prompts counted too, `all_tokens_per_s` of one
+    `LLM.generate` call over all requests, after `warmup` requests that are not counted. Start-up and tokenisation are not counted.
 
     Raises:
         EngineError: it failed; EngineTimeoutError: it took too long.

@@ -313,4 +313,9 @@ def run_raw(
     outputs = llm.generate(inputs, params, use_tqdm=False)
     seconds = time.perf_counter() - start
     tokens = sum(len(o.token_ids) for output in outputs for o in output.outputs)
-    return {"tokens": tokens, "seconds": seconds, "tokens_per_s": tokens / seconds}
+    return {
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokens_per_s": tokens / seconds,
+        "all_tokens_per_s": (tokens + sum(len(i) for i in ids)) / seconds,
+    }

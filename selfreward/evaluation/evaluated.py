@@ -133,4 +133,5 @@ def _judge_scale(rubric_id: str | None, scores: Sequence[float | None]) -> tuple
     known = [s for s in scores if s is not None]
     # A reward has no scale of its own: the range seen stands in for it.
     low, high = min(known, default=0.0), max(known, default=1.0)
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    # A little wider, since scores are rounded before they are compared.
+    return (low - 1e-6, high + 1e-6) if low < high else (low - 0.5, high + 0.5)

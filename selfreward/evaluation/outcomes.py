@@ -4,14 +4,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
 from selfreward.judging.baselines import verdict_of_scores
 from selfreward.judging.likelihood import LIKELIHOODS, ResponseLogps
-from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, pairwise_report
+from selfreward.metrics.pairwise import PairOutcome, pairwise_report
 from selfreward.records import Judgment, Position, ResponsePair, Verdict
 from selfreward.records_scores import PairScore
 from selfreward.storage.shards import read_records, sealed_shards
@@ -125,16 +122,10 @@ def measure(
     return report.to_dict()
 
 
-def paired_accuracies(
+def common_outcomes(
     before: Sequence[PairOutcome], after: Sequence[PairOutcome]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Accuracies per pair of two judges on the pairs that both have read, in the same order."""
-    common = {o.pair_id for o in before} & {o.pair_id for o in after}
-    kept = [
-        sorted((o for o in side if o.pair_id in common), key=_pair_id) for side in (before, after)
-    ]
-    return accuracy_per_pair(kept[0]), accuracy_per_pair(kept[1])
-
-
-def _pair_id(outcome: PairOutcome) -> str:
-    return outcome.pair_id
+) -> tuple[list[PairOutcome], list[PairOutcome]]:
+    """The outcomes of the pairs that both judges have read, in the same order."""
+    other = {o.pair_id: o for o in after}
+    kept = [o for o in before if o.pair_id in other]
+    return kept, [other[o.pair_id] for o in kept]

@@ -5,12 +5,12 @@ from typing import Any
 
 from selfreward.errors import DataError
 from selfreward.evaluation.evaluated import Evaluated
-from selfreward.evaluation.outcomes import paired_accuracies
+from selfreward.evaluation.outcomes import common_outcomes
 from selfreward.layout import join
 from selfreward.loops.evaluate import EvaluateRequest, evaluate_judge
 from selfreward.metrics.bias import bias_card, worse_figures
 from selfreward.metrics.comparison import compare_judges, macro_comparison
-from selfreward.metrics.pairwise import PairOutcome
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
 from selfreward.reports.progress import Display
 
 WORSE_TOLERANCE = 0.02
@@ -40,15 +40,15 @@ def comparison_report(a: Evaluated, b: Evaluated, request: EvaluateRequest) -> d
     accuracies: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     every: tuple[list[PairOutcome], list[PairOutcome]] = ([], [])
     for name in a.outcomes:
-        before, after = _common(a.outcomes[name], b.outcomes[name])
+        before, after = common_outcomes(a.outcomes[name], b.outcomes[name])
         if not before:
             raise DataError(f"{name}: there is no pair that both judges read")
         sets[name] = compare_judges(
             before, after, confidence=config.confidence, seed=seed
         ).to_dict()
-        accuracies[0][name], accuracies[1][name] = paired_accuracies(before, after)
-        every[0].extend(before)
-        every[1].extend(after)
+        for side, outcomes in enumerate((before, after)):
+            accuracies[side][name] = accuracy_per_pair(outcomes)
+            every[side].extend(outcomes)
     if not sets:
         raise DataError("a comparison needs at least one pair file")
     card_a, card_b = (bias_card(outcomes) for outcomes in every)
@@ -62,12 +62,3 @@ def comparison_report(a: Evaluated, b: Evaluated, request: EvaluateRequest) -> d
         "worse_in_b": worse_figures(card_a, card_b, tolerance=WORSE_TOLERANCE),
         "cards": {"a": card_a.to_dict(), "b": card_b.to_dict()},
     }
-
-
-def _common(
-    before: list[PairOutcome], after: list[PairOutcome]
-) -> tuple[list[PairOutcome], list[PairOutcome]]:
-    """The pairs both judges read, in the same order."""
-    other = {o.pair_id: o for o in after}
-    kept = [o for o in before if o.pair_id in other]
-    return kept, [other[o.pair_id] for o in kept]

@@ -5,7 +5,7 @@ from selfreward.layout import Layout, join
 from selfreward.storage import files
 
 # In the order in which they are made. Forcing one removes it and all that follow.
-ONCE = ("pool", "categorise", "select_instructions", "respond", "corrupt")
+ONCE = ("pool", "categorise", "select_instructions", "respond", "corrupt", "perturb", "gather")
 EACH_ITERATION = ("judge", "select", "balance", "train", "evaluate")
 STAGES = (*ONCE, *EACH_ITERATION)
 _MAX_ITERATIONS = 100
@@ -36,8 +36,14 @@ def _folders(layout: Layout, stage: str) -> list[str]:
         return [layout.categorised]
     if stage == "select_instructions":
         return [layout.instructions]
-    if stage in ("respond", "corrupt"):
-        name = "responses" if stage == "respond" else "pairs"
+    constructed = {
+        "respond": "responses",
+        "corrupt": "corrupted",
+        "perturb": "perturbed",
+        "gather": "pairs",
+    }
+    if stage in constructed:
+        name = constructed[stage]
         each = [layout.stage(i, name) for i in _iterations(layout)]
         return [*each, *(layout.split(s, name) for s in aside)]
     names = {

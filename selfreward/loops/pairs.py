@@ -1,4 +1,4 @@
-"""Steps that build data: instructions from the pool, and response pairs from instructions."""
+"""Steps that read data: instructions from the pool, and the user's labelled pairs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +17,8 @@ from selfreward.stages.categorise import (
     category_cutoffs,
     category_ranks,
 )
-from selfreward.stages.corrupt import Corrupt
 from selfreward.stages.labelled import build_labelled
 from selfreward.stages.pool import SplitSizes, build_pool
-from selfreward.stages.respond import Respond
 from selfreward.stages.runner import own_error_in
 from selfreward.storage.manifest import Manifest, complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards
@@ -126,78 +124,6 @@ def _select(run: Run, pool: Source, generator: PlacedModel) -> Source:
 
 def _output(folder: str, source: str, recipe: dict[str, Any], num_rows: int) -> Output:
     return Output(folder=folder, inputs=shards_of(source), recipe=recipe, num_rows=num_rows)
-
-
-def build_pairs(
-    run: Run, sources: dict[str, Source], generator: PlacedModel, iteration: int
-) -> dict[str, Source]:
-    """Responds to and corrupts the instructions of every split: the pairs of each.
-
-    The splits that are never trained on are built once; the training split's slice is the whole
-    source, or every `iterations`-th shard where each iteration has pairs of its own.
-    """
-    config, layout = run.config, run.layout
-    folders = {
-        split: (
-            (layout.responses(iteration), layout.pairs(iteration))
-            if split == "train"
-            else (layout.split(split, "responses"), layout.split(split, "pairs"))
-        )
-        for split in SPLITS
-    }
-    engine = config.generator.engine if config.generator is not None else config.engine
-    common = {
-        "model": generator.ref.fingerprint,
-        "engine": identity(engine),
-        "seed": config.loop.seed,
-    }
-    inputs = {split: shards_of(sources[split].folder) for split in SPLITS}
-    slices: dict[str, Any] = {}
-    num_rows = {split: sources[split].num_records for split in SPLITS}
-    if config.loop.new_pairs_each_iteration:
-        inputs["train"] = inputs["train"][iteration - 1 :: config.loop.iterations]
-        slices["train"] = {"slice": [iteration, config.loop.iterations]}
-        num_rows["train"] = min(num_rows["train"], len(inputs["train"]) * config.pool.shard_size)
-    responded = run_step(
-        run,
-        "respond",
-        Respond(config=config.respond, seed=config.loop.seed),
-        [
-            Output(
-                folder=folders[split][0],
-                inputs=inputs[split],
-                recipe=common
-                | {"respond": identity(config.respond), "input": sources[split].fingerprint}
-                | slices.get(split, {}),
-                num_rows=num_rows[split],
-            )
-            for split in SPLITS
-        ],
-        lambda: run.pools.generator(generator),
-    )
-    corrupted = run_step(
-        run,
-        "corrupt",
-        Corrupt(
-            config=config.corrupt,
-            respond_sampling=config.respond.sampling,
-            seed=config.loop.seed,
-        ),
-        [
-            Output(
-                folder=folders[split][1],
-                inputs=shards_of(folders[split][0]),
-                recipe=common | {"corrupt": identity(config.corrupt), "input": done.fingerprint},
-                num_rows=done.num_records,
-            )
-            for split, done in zip(SPLITS, responded, strict=True)
-        ],
-        lambda: run.pools.generator(generator),
-    )
-    return {
-        split: Source.of(folders[split][1], done)
-        for split, done in zip(SPLITS, corrupted, strict=True)
-    }
 
 
 def labelled_names(paths: Sequence[str]) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from typing import Any
 
 from selfreward.config_loading import identity
-from selfreward.evaluation.outcomes import measure, paired_accuracies, read_outcomes
+from selfreward.evaluation.outcomes import common_outcomes, measure, read_outcomes
 from selfreward.layout import join
 from selfreward.loops.pairs import ASIDE, Source
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.metrics.bias import bias_card, worse_figures
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
 from selfreward.metrics.promotion import decide_promotion
 from selfreward.stages.judge import Judge
 from selfreward.storage import files
@@ -100,16 +102,19 @@ def promote_seed(run: Run, seed: PlacedModel) -> None:
     )
 
 
-def promote(run: Run, model: PlacedModel, heldout: Source, incumbent: int) -> int:
-    """Moves `current.json` to the model if the paired test says it beats the incumbent iteration.
+def promote(run: Run, model: PlacedModel, sets: dict[str, Source], incumbent: int) -> int:
+    """Moves `current.json` to the model if it beats the incumbent iteration.
 
-    Returns the iteration that is current after this decision. The decision is written before the
-    pointer moves, so that an attempt which ended in between finishes it and does not decide again.
+    Labelled pairs decide where the user has some, else the held-out constructed ones: a loop that
+    is only asked about pairs of its own making climbs its own hill. Returns the iteration that is
+    current after this decision. The decision is written before the pointer moves, so that an
+    attempt which ended in between finishes it and does not decide again.
     """
     iteration = model.ref.iteration
     url = join(run.layout.iteration(iteration), "promotion.json")
     if not files.exists(url):
-        _decide(run, iteration, heldout, incumbent, url)
+        labelled = {n: s for n, s in sets.items() if n not in ASIDE and s.num_records > 0}
+        _decide(run, iteration, labelled or {HELDOUT: sets[HELDOUT]}, incumbent, url)
     decision = files.read_json(url)
     if not decision["promoted"]:
         return incumbent
@@ -128,25 +133,39 @@ def promote(run: Run, model: PlacedModel, heldout: Source, incumbent: int) -> in
     return iteration
 
 
-def _decide(run: Run, iteration: int, heldout: Source, incumbent: int, url: str) -> None:
+def _decide(run: Run, iteration: int, sets: dict[str, Source], incumbent: int, url: str) -> None:
     config = run.config
-    before, after = (
-        read_outcomes(heldout.folder, join(run.layout.evaluation(i), HELDOUT))
-        for i in (incumbent, iteration)
-    )
-    accuracies = paired_accuracies(before, after)
+    accuracies: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    every: tuple[list[PairOutcome], list[PairOutcome]] = ([], [])
+    for name, source in sets.items():
+        before, after = common_outcomes(
+            *(
+                read_outcomes(source.folder, join(run.layout.evaluation(i), name))
+                for i in (incumbent, iteration)
+            )
+        )
+        for side, outcomes in enumerate((before, after)):
+            accuracies[side][name] = accuracy_per_pair(outcomes)
+            every[side].extend(outcomes)
+    card_before, card_after = (bias_card(outcomes) for outcomes in every)
     decision = decide_promotion(
-        *accuracies, max_p_value=config.promotion.max_p_value, seed=config.loop.seed
+        *accuracies,
+        max_p_value=config.promotion.max_p_value,
+        worse=worse_figures(card_before, card_after, config.promotion.max_worse),
+        seed=config.loop.seed,
     )
     files.write_json(
         url,
         {
             "promoted": decision.promote and config.promotion.enabled,
             "compared_with": incumbent,
-            "accuracy": float(accuracies[1].mean()),
+            "on": sorted(sets),
+            "accuracy": decision.accuracy,
             "reason": decision.reason,
             "difference": decision.difference,
             "p_value": decision.p_value,
+            "card": card_after.to_dict(),
+            "card_of_compared": card_before.to_dict(),
         },
     )
     run.display.line(f"M{iteration} {decision.reason}")

@@ -1,6 +1,7 @@
 """Self-Taught Evaluators (arXiv 2408.02666) as a list of steps.
 
     pool -> select instructions -> respond -> corrupt          by the generator, once
+    perturb -> gather                                          by rules, where wanted
     evaluate M_0
     for t = 1..T:   judge with M_t-1 -> select -> balance -> train -> evaluate M_t -> promote
 
@@ -11,11 +12,13 @@ run again after any interruption goes on where the last attempt stopped.
 from selfreward.config import RunConfig
 from selfreward.errors import ConfigError
 from selfreward.judging.categories import CATEGORIES, EXPECTED_LENGTHS
+from selfreward.judging.perturbations.perturb import PERTURBATIONS
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
+from selfreward.loops.construct import build_pairs
 from selfreward.loops.force import remove_from
 from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
-from selfreward.loops.pairs import build_instructions, build_labelled_pairs, build_pairs
+from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.scoring import evaluate_model, evaluation_sets, promote, promote_seed
 from selfreward.loops.session import absolute_root, open_run
@@ -54,7 +57,7 @@ def run_self_taught(
             start = seed if config.loop.start_from == "seed" else trained[iteration - 1]
             trained[iteration] = train_judge(run, iteration, start, rows, validation)
             evaluate_model(run, trained[iteration], sets)
-            current = promote(run, trained[iteration], sets["heldout"], current)
+            current = promote(run, trained[iteration], sets, current)
             judge = trained[iteration if config.loop.judge_with == "latest" else current]
     return layout
 
@@ -63,9 +66,12 @@ def check_names(config: RunConfig) -> None:
     """Looks up what a config names, before anything is started: it would only show hours later.
 
     Raises:
-        ConfigError: an unknown rubric, category or length.
+        ConfigError: an unknown rubric, kind of damage, category or length.
     """
     get_pairwise_rubric(config.judge.rubric)
+    for kind in (*config.perturb.kinds, *config.perturb.without):
+        if kind not in PERTURBATIONS:
+            raise ConfigError(f"perturb: no kind {kind!r}; there are {', '.join(PERTURBATIONS)}")
     wanted = config.select_instructions
     for key, names, known in (
         ("categories", wanted.categories, CATEGORIES),

@@ -1,11 +1,15 @@
 """Whether a new judge replaces the current one. Moving the pointer is not done here."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from selfreward.metrics.intervals import sign_flip_test
+from selfreward.metrics.comparison import macro_comparison
+
+Accuracies = Mapping[str, npt.NDArray[np.float64]]
+"""Accuracy of each pair, by data set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,57 +17,76 @@ class PromotionDecision:
     """The decision with its reason in one line.
 
     Example: `PromotionDecision(promote=False, reason="not promoted: accuracy 0.641 against 0.625
-    on 64 pairs, difference +0.016, one-sided p 0.38 > 0.05", difference=0.016, p_value=0.38)`
+    on 64 pairs, difference +0.016, one-sided p 0.38 > 0.05", accuracy=0.641, difference=0.016,
+    p_value=0.38)`
     """
 
     promote: bool
     reason: str
+    accuracy: float
+    """Of the candidate: the plain mean over data sets."""
     difference: float | None
     """Candidate minus current accuracy; None without a current judge."""
     p_value: float | None
 
 
+def _macro(accuracies: Accuracies) -> float:
+    return float(np.mean([np.mean(values) for values in accuracies.values()]))
+
+
+def _where(accuracies: Accuracies) -> str:
+    pairs = sum(len(values) for values in accuracies.values())
+    sets = f" of {len(accuracies)} sets" if len(accuracies) > 1 else ""
+    return f"{pairs} pairs{sets}"
+
+
 def decide_promotion(
-    current: npt.NDArray[np.float64] | None,
-    candidate: npt.NDArray[np.float64],
+    current: Accuracies | None,
+    candidate: Accuracies,
     max_p_value: float,
+    worse: Sequence[str] = (),
     num_samples: int = 10_000,
     seed: int = 0,
 ) -> PromotionDecision:
     """Decides on the accuracies per pair, 1-d and of the same pairs in the same order.
 
-    The candidate is promoted if its mean is above the current one's with a one-sided p of at most
-    `max_p_value` in a paired sign-flip test, or if there is no current judge. An equal or lower
-    mean is never promoted, whatever `max_p_value` allows. Raises ValueError for empty arrays or
-    unequal lengths.
+    The candidate is promoted if its mean over data sets is above the current one's with a one-sided
+    p of at most `max_p_value` in a paired sign-flip test and no figure of its bias card got worse
+    (`worse`, a line for each); or if there is no current judge. An equal or lower mean is never
+    promoted, whatever `max_p_value` allows. Raises ValueError for empty arrays, unequal lengths
+    and different data sets.
     """
-    if len(candidate) == 0:
+    if not candidate or any(len(values) == 0 for values in candidate.values()):
         raise ValueError("a judge cannot be promoted on no pairs")
-    accuracy = float(np.mean(candidate))
+    accuracy = _macro(candidate)
     if current is None:
         return PromotionDecision(
             promote=True,
             reason=(
-                f"promoted: accuracy {accuracy:.3f} on {len(candidate)} pairs,"
+                f"promoted: accuracy {accuracy:.3f} on {_where(candidate)},"
                 " no current judge to compare with"
             ),
+            accuracy=accuracy,
             difference=None,
             p_value=None,
         )
-    test = sign_flip_test(current, candidate, num_samples=num_samples, seed=seed)
+    test = macro_comparison(current, candidate, num_samples=num_samples, seed=seed)
     is_better = test.difference > 0
-    promote = is_better and test.p_value <= max_p_value
-    facts = (
-        f"accuracy {accuracy:.3f} against {float(np.mean(current)):.3f} on {len(candidate)} pairs,"
-        f" difference {test.difference:+.3f}, one-sided p {test.p_value:.2g}"
+    is_sure = test.p_value <= max_p_value
+    promote = is_better and is_sure and not worse
+    reason = (
+        f"{'promoted' if promote else 'not promoted'}: accuracy {accuracy:.3f} against"
+        f" {_macro(current):.3f} on {_where(candidate)}, difference {test.difference:+.3f},"
+        f" one-sided p {test.p_value:.2g} {'<=' if is_sure else '>'} {max_p_value:g}"
     )
-    comparison = "<=" if test.p_value <= max_p_value else ">"
+    if not is_better:
+        reason += ", not better"
+    elif worse:
+        reason += f", but {'; '.join(worse)}"
     return PromotionDecision(
         promote=promote,
-        reason=(
-            f"{'promoted' if promote else 'not promoted'}: {facts} {comparison} {max_p_value:g}"
-            + ("" if is_better else ", not better")
-        ),
+        reason=reason,
+        accuracy=accuracy,
         difference=test.difference,
         p_value=test.p_value,
     )

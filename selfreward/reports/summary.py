@@ -54,7 +54,8 @@ def read_summary(layout: Layout) -> RunSummary:
     except FileNotFoundError:
         iterations = record["iterations"]
     stages = [
-        StageLine(title=title, folder=folder, manifest=manifest)
+        # Where nothing is gathered, the pairs are what the engines made.
+        StageLine(title=title.replace("pairs", manifest.stage), folder=folder, manifest=manifest)
         for title, folder in _folders(layout, iterations)
         if (manifest := read_manifest(folder)) is not None
     ]
@@ -88,16 +89,22 @@ def _folders(layout: Layout, iterations: int) -> list[tuple[str, str]]:
         ("categorise", layout.categorised),
         ("select instructions", layout.instructions),
         ("respond, held out", layout.split("heldout", "responses")),
-        ("corrupt, held out", layout.split("heldout", "pairs")),
+        ("corrupt, held out", layout.split("heldout", "corrupted")),
+        ("perturb, held out", layout.split("heldout", "perturbed")),
+        ("pairs, held out", layout.split("heldout", "pairs")),
         ("respond, validation", layout.split("validation", "responses")),
-        ("corrupt, validation", layout.split("validation", "pairs")),
+        ("corrupt, validation", layout.split("validation", "corrupted")),
+        ("perturb, validation", layout.split("validation", "perturbed")),
+        ("pairs, validation", layout.split("validation", "pairs")),
         ("evaluate M0", join(layout.evaluation(0), "heldout")),
     ]
     each = []
     for i in range(1, iterations + 1):
         each += [
             (f"respond {i}", layout.responses(i)),
-            (f"corrupt {i}", layout.pairs(i)),
+            (f"corrupt {i}", layout.stage(i, "corrupted")),
+            (f"perturb {i}", layout.stage(i, "perturbed")),
+            (f"pairs {i}", layout.pairs(i)),
             (f"judge {i}", layout.judgments(i)),
             (f"select {i}", layout.selected(i)),
             (f"balance {i}", layout.examples(i)),
