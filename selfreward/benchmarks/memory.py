@@ -55,7 +55,7 @@ def _run(model: str, size: int, send: Any) -> None:
             {
                 "run_dir": f"{scratch}/run",
                 "model": {"name": model},
-                "engine": {"kind": "scripted", "num_cpus": 0.5},
+                "engine": {"kind": "scripted", "num_cpus": 0.5, "replicas": 2},
                 "pool": {"path": str(pool), "shard_size": 512, "near_duplicate_threshold": None},
                 "judge": {"rubric": "pairwise_verdict_only", "num_draws": 4},
                 "evaluation": {"heldout_pairs": 16, "validation_pairs": 0},

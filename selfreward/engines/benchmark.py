@@ -24,7 +24,8 @@ def raw_vllm_tokens_per_s(
     what is left of a difference is the pipeline's.
 
     Returns `tokens`, `seconds`, `tokens_per_s` and, prompts counted too, `all_tokens_per_s` of one
-    `LLM.generate` call over all requests, after `warmup` requests that are not counted. Start-up and tokenisation are not counted.
+    `LLM.generate` call over all requests, after `warmup` requests that are not counted. Start-up
+    and tokenisation are not counted.
 
     Raises:
         EngineError: it failed; EngineTimeoutError: it took too long.
