@@ -230,3 +230,58 @@ def test_an_engine_that_cannot_start_says_why(pool: EnginePool) -> None:
             role="judge", run_id="test", model=pool.model, folder=folder, engine=engine
         )
     assert "\n" not in str(caught.value)
+
+
+def score(pool: EnginePool, targets: list[tuple[str, str]]) -> list[Completion]:
+    requests = [
+        GenerationRequest(
+            id=f"s{i}",
+            purpose="score",
+            messages=(Message(role="user", content=text),),
+            sampling=Sampling(temperature=0.0, max_tokens=1),
+            target=target,
+        )
+        for i, (text, target) in enumerate(targets)
+    ]
+    return asyncio.run(pool.client().generate(requests))
+
+
+def test_a_target_is_scored_as_transformers_scores_it(pool: EnginePool) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    cases = [
+        ("Name a colour of the sky.", "Blue is the colour of the sky on a clear day."),
+        ("Name a colour of the sky.", "Seventeen spoons argue about the moon."),
+        ("", "Blue is the colour of the sky on a clear day."),
+    ]
+    folder = resolve_model(NAME)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    wanted = []
+    for text, target in cases:
+        turns = [{"role": "user", "content": text}]
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        before, whole = (
+            tokenizer(t, add_special_tokens=False, return_tensors="pt")["input_ids"]
+            for t in (prompt, prompt + target)
+        )
+        with torch.no_grad():
+            logps = torch.log_softmax(model(whole).logits[0].float(), dim=-1)
+        start = before.shape[1]
+        ids = whole[0, start:]
+        wanted.append((float(logps[start - 1 : -1].gather(1, ids[:, None]).sum()), len(ids)))
+    # Twice, since the second time the engine has the prompts in its cache.
+    for _ in range(2):
+        found = [c.draws[0] for c in score(pool, cases)]
+        assert [d.num_tokens for d in found] == [n for _, n in wanted]
+        for draw, (logp, _) in zip(found, wanted, strict=True):
+            # The engine computes in bf16.
+            assert draw.score == pytest.approx(logp, rel=0.03)
+
+
+def test_a_target_that_does_not_fit_is_told(pool: EnginePool) -> None:
+    (completion,) = score(pool, [("Go on.", "word " * (CONTEXT + 10))])
+    assert completion.error == "prompt_too_long"
+    (empty,) = score(pool, [("Go on.", "")])
+    assert empty.error == "bad_request"
