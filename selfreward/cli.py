@@ -128,16 +128,20 @@ def evaluate(
 ) -> None:
     """Measure a judge on labelled pairs and scored responses, both orders, with its biases."""
     from selfreward.evaluation.benchmarks import BENCHMARKS, benchmark_figures, get_benchmark
+    from selfreward.evaluation.judges import parse_judge
     from selfreward.evaluation.reports import with_protocol
-    from selfreward.loops.evaluate import evaluate_judge, make_request
+    from selfreward.loops.evaluate import evaluate_judge
+    from selfreward.loops.evaluate_request import make_request, recipe_of
     from selfreward.reports.evaluation import write_evaluation
 
     if benchmark == "list":
         for known in BENCHMARKS.values():
             typer.echo(known.data_needed)
         return
-    if benchmark is not None and not data:
-        raise ConfigError(f"--data is missing; {get_benchmark(benchmark).data_needed}")
+    if benchmark is not None:
+        needed = get_benchmark(benchmark).data_needed
+        if not data:
+            raise ConfigError(f"--data is missing; {needed}")
     request = make_request(
         judge=judge,
         data=data or (),
@@ -151,7 +155,8 @@ def evaluate(
         work=work,
     )
     found = evaluate_judge(request, _display(form))
-    report = found.report(request.config.evaluation, request.config.loop.seed)
+    recipe = recipe_of(parse_judge(judge), request)
+    report = found.report(recipe.evaluation, recipe.loop.seed)
     if benchmark is not None:
         for name, figures in benchmark_figures(benchmark, found).items():
             section = "data" if name in report["data"] else "scores"
@@ -177,7 +182,7 @@ def compare(
 ) -> None:
     """Compare judge B with judge A on the same pairs: difference, interval, p, biases."""
     from selfreward.loops.compare import compare as compare_judges
-    from selfreward.loops.evaluate import make_request
+    from selfreward.loops.evaluate_request import make_request
     from selfreward.reports.evaluation import write_comparison
 
     request = make_request(

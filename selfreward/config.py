@@ -180,13 +180,15 @@ class PerturbConfig(Section):
     pairs_per_instruction: int = Field(default=0, ge=0)
     """0 is off."""
     kinds: dict[str, float] = Field(default_factory=dict)
-    """Share of each kind; empty is all kinds that suit the instruction's category."""
+    """Share of each kind, of those that suit the instruction's category; empty is all of them,
+    equal but for `templated_share`."""
     without: tuple[str, ...] = ()
     """Kinds kept out, e.g. to measure what carries over to damage never seen."""
     severities: tuple[float, float, float] = (0.5, 0.3, 0.2)
     """Shares of subtle, plain and gross damage."""
     templated_share: float = Field(default=0.3, gt=0)
-    """Share, against 1 of other kinds, of those that write from tables of phrases."""
+    """Share, against 1 of other kinds, of those that write from tables of phrases; where `kinds`
+    names shares, these decide."""
 
 
 class LengthBalanceConfig(Section):
@@ -201,8 +203,6 @@ class JudgeConfig(Section):
     rubric: str = "pairwise_reasoned"
     """Id of a rubric in judging/prompts.py: `pairwise_reasoned`, `pairwise_verdict_only`, or
     `pairwise_checklist`."""
-    pointwise_rubric: str = "pointwise_additive"
-    """Id of a rubric in judging/pointwise.py, for scoring responses one by one."""
     guided: bool = True
     """Guided decoding: the completion must end in a parseable verdict."""
     num_draws: int = Field(default=15, ge=1)
@@ -213,6 +213,19 @@ class JudgeConfig(Section):
     max_draws_per_round: int = Field(default=8, ge=1)
     """Rounds double from `draws_per_round` up to this many draws."""
     sampling: SamplingConfig = Field(default_factory=lambda: SamplingConfig(max_tokens=512))
+
+
+class RatingConfig(Section):
+    """Scores of single responses, for evaluation."""
+
+    rubric: str = "pointwise_additive"
+    """Id of a rubric in judging/pointwise.py."""
+    guided: bool = True
+    """Guided decoding: the completion must end in a parseable score."""
+    expected: bool = False
+    """The score is the mean over the scale weighted by the probability of each score's token; needs
+    a tokenizer in which every score of the rubric is one token."""
+    sampling: SamplingConfig = Field(default_factory=lambda: SamplingConfig(max_tokens=256))
 
 
 class SelectConfig(Section):
@@ -341,6 +354,7 @@ class RunConfig(Section):
     perturb: PerturbConfig = Field(default_factory=PerturbConfig)
     length_balance: LengthBalanceConfig = Field(default_factory=LengthBalanceConfig)
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    rating: RatingConfig = Field(default_factory=RatingConfig)
     select: SelectConfig = Field(default_factory=SelectConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
@@ -369,6 +383,9 @@ class RunConfig(Section):
                 "corrupt.methods needs at least one method with a share above 0, or"
                 " perturb.pairs_per_instruction above 0"
             )
+        shares = self.perturb.kinds
+        if any(share < 0 for share in shares.values()) or (shares and not sum(shares.values())):
+            raise ValueError(f"perturb.kinds={shares}: shares of 0 or more, not all 0")
         levels = self.perturb.severities
         if min(levels) < 0 or sum(levels) <= 0:
             raise ValueError(f"perturb.severities={list(levels)}: shares of 0 or more, not all 0")

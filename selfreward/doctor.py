@@ -14,8 +14,7 @@ from selfreward.config import RunConfig
 from selfreward.config_loading import load_config
 from selfreward.engines.models import model_fingerprint, resolve_model
 from selfreward.errors import ResourceError, UserError
-from selfreward.layout import join
-from selfreward.loops.session import absolute_root
+from selfreward.layout import absolute_path, join
 from selfreward.preflight import bundles_needed, check_resources, ray_session
 from selfreward.storage import files
 
@@ -105,7 +104,7 @@ def _memory(config: RunConfig) -> str:
 
 
 def _run_folder(config: RunConfig) -> str:
-    root = absolute_root(config.run_dir)
+    root = absolute_path(config.run_dir)
     probe = join(root, ".doctor")
     files.write_bytes(probe, b"ok")
     files.remove(probe)

@@ -4,7 +4,13 @@ The root is any fsspec URL (a folder, `s3://…`, `gs://…`, `memory://…`). N
 path pieces of a run.
 """
 
+import os
 from dataclasses import dataclass
+
+
+def absolute_path(path: str) -> str:
+    """A local path as it is known from any working directory; a URL as it is."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def join(root: str, *parts: str) -> str:

@@ -111,22 +111,29 @@ def release_resources(config: RunConfig) -> None:
         request_resources(bundles=[])
 
 
-def check_resources(config: RunConfig) -> None:
-    """Compares the run with the cluster that was joined.
+def evaluation_bundles(config: RunConfig, with_engine: bool) -> list[list[Bundle]]:
+    """What an evaluation holds: its engines, if any, and the tasks that feed them."""
+    engines = resources_needed(config.engine) if with_engine else []
+    tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * config.open_shards
+    return [engines + tasks]
+
+
+def check_resources(config: RunConfig, wanted: Sequence[Sequence[Bundle]] | None = None) -> None:
+    """Compares the run, or what is `wanted` at once in its place, with the cluster joined.
 
     Raises:
         ResourceError: naming what is missing, before anything was started.
     """
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
     # The phase with more GPUs may be the one with fewer CPUs: both have to fit.
-    for bundles in phases(config):
+    for bundles in wanted if wanted is not None else phases(config):
         missing = shortfall(bundles, nodes)
         if missing is not None:
             break
     else:
         return
     if config.ray.autoscaling:
-        request_resources(bundles=bundles)
+        request_resources(bundles=list(bundles))
         return
     raise ResourceError(
         f"{missing}; lower engine.replicas, engine.num_cpus or training.num_workers, use"

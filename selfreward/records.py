@@ -225,7 +225,7 @@ class ResponsePair:
     chosen: str
     rejected: str
     corruption: str
-    """A `Corruption` value, or the subset name of a labelled pair of the user's."""
+    """A `Corruption` value, a kind of `judging.perturbations`, or the subset of a labelled pair."""
     modified_instruction: str | None = None
     chosen_id: str | None = None
     rejected_id: str | None = None

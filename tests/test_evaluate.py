@@ -116,7 +116,9 @@ def test_length_baselines_count_equal_lengths_half(command: Command, tmp_path: P
 
 
 def test_first_and_random_are_at_half(command: Command, pairs: str) -> None:
-    first = command.evaluate("baseline:first", "--data", pairs)["data"]["pairs"]
+    # A baseline has no probability; it is asked as it is, whatever kind of verdict is wanted.
+    first = command.evaluate("baseline:first", "--data", pairs, "--verdict", "probability")
+    first = first["data"]["pairs"]
     assert (first["accuracy"], first["first_position_rate"], first["swap_flip_rate"]) == (0.5, 1, 1)
     report = command.evaluate("baseline:random", "--data", pairs)["data"]["pairs"]
     low, high = report["accuracy_ci"]
@@ -149,7 +151,8 @@ def test_a_model_in_both_orders_with_votes_and_probabilities(
     assert one["swap_flip_rate"] is None
     assert one["position_consistent_accuracy"] is None
     asked = sum(len(p.read_text().splitlines()) for p in journal.glob("*.log"))
-    assert asked == 240 * 3 + 120
+    # Greedy verdicts and their probabilities come from the same readings.
+    assert asked == 240 * 2 + 120
     # What is judged is not judged again.
     assert command.evaluate(judge, *base)["data"]["pairs"] == greedy
     assert sum(len(p.read_text().splitlines()) for p in journal.glob("*.log")) == asked
@@ -319,6 +322,8 @@ def test_benchmarks_by_name(command: Command, tmp_path: Path, pairs: str) -> Non
     data = jsonl(tmp_path / "rb.jsonl", rows)
     report = command.evaluate("baseline:longest", "--data", data, "--benchmark", "rewardbench")
     found = report["data"]["rb"]
+    # Of 23 subsets there are two: no overall score, and no other figure in its place.
+    assert found["overall"] is None
     assert found["sections"]["Chat"] == 1.0
     assert found["sections"]["Safety"] == 0.0
     assert found["protocol"]["name"] == "rewardbench"
@@ -344,9 +349,36 @@ def test_rewardbench2_by_rewards(command: Command, tiny_model: Path, tmp_path: P
 
 def test_markdown_and_table(command: Command, pairs: str) -> None:
     base = ["evaluate", "--judge", "baseline:first", "--data", pairs]
-    markdown = command.run(*base, "--format", "markdown")
+    markdown = command.run(*base, "--format", "markdown", "--benchmark", "judgebench")
     assert "| pairs | 120 | 0.500 | 0.500-0.500 | 0.000 |" in markdown
+    assert "| overall / strict | 0.000 |" in markdown
     assert "bias card" in command.run(*base)
+
+
+def test_an_edited_file_is_measured_anew_and_drops_are_told(
+    command: Command, tmp_path: Path
+) -> None:
+    rows = [pair(1, "longer one", "short"), pair(2, "longer two", "short"), pair(3, "x", "x")]
+    data = jsonl(tmp_path / "edited.jsonl", rows)
+    found = command.evaluate("baseline:longest", "--data", data)["data"]["edited"]
+    assert (found["n"], found["accuracy"]) == (2, 1.0)
+    assert found["dropped"] == {"same_response": 1}
+    jsonl(tmp_path / "edited.jsonl", [pair(1, "short", "longer one"), *rows[1:]])
+    found = command.evaluate("baseline:longest", "--data", data)["data"]["edited"]
+    assert found["accuracy"] == 0.5
+
+
+def test_a_mapped_column_wins_over_the_usual_names(command: Command, tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "not this", "ask": f"Ask {i}", "good": "longer one", "bad": "short"}
+        for i in range(3)
+    ]
+    data = jsonl(tmp_path / "named.jsonl", rows)
+    columns = ["prompt=ask", "chosen=good", "rejected=bad"]
+    arguments = [part for column in columns for part in ("--column", column)]
+    # Three different prompts: read from `instruction` they would be one pair and two duplicates.
+    found = command.evaluate("baseline:longest", "--data", data, *arguments)["data"]["named"]
+    assert (found["n"], found["accuracy"]) == (3, 1.0)
 
 
 def test_mistakes(command: Command, pairs: str, tmp_path: Path) -> None:
@@ -354,13 +386,21 @@ def test_mistakes(command: Command, pairs: str, tmp_path: Path) -> None:
         return command.line("evaluate", *arguments)
 
     first = ("--judge", "baseline:first", "--data", pairs)
-    assert "no baseline 'longst'; there are longest" in line("--judge", "baseline:longst")
+    assert "no baseline 'longst'; there are longest" in line(
+        "--judge", "baseline:longst", "--data", pairs
+    )
     assert "--data names no file" in line("--judge", "baseline:first")
     assert "--judge is empty" in line("--data", pairs)
     assert "--format 'xml': it is one of table, json, markdown" in line(*first, "--format", "xml")
     assert "--orders 'one'" in line(*first, "--orders", "one")
     assert "--verdict 'sure'" in line(*first, "--verdict", "sure")
     assert "needs --verdict sampled" in line(*first, "--votes", "3")
+    assert "--max-rows 0: at least one" in line(*first, "--max-rows", "0")
+    assert "there is no 'chozen'" in line(*first, "--column", "chozen=x")
+    assert "reads no order" in line(
+        *("--judge", "baseline:likelihood", "--data", pairs, "--orders", "random")
+    )
+    assert "unknown rubric" in line(*first, "judge.rubric=pairwise")
     assert "rewardbench: pair file with" in line("--benchmark", "rewardbench")
     assert "no benchmark 'rewardbank'" in line(*first, "--benchmark", "rewardbank")
     assert "no file at" in line("--judge", "baseline:first", "--data", str(tmp_path / "none.jsonl"))

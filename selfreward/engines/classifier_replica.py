@@ -66,11 +66,12 @@ class ClassifierReplica:
                 f"{local!r} is a classifier with {classifier.config.num_labels} outputs; a reward"
                 " model has one"
             )
-        self._pad_id = tokenizer.pad_token_id
-        if self._pad_id is None:
-            self._pad_id = tokenizer.eos_token_id
-        # Decoder models look for the last token that is not padding: they must know it.
-        classifier.config.pad_token_id = self._pad_id
+        # Decoder models read the score at the last token that is not padding. What the model was
+        # trained with comes first: a padding token that also ends a turn would move that place.
+        config = classifier.config
+        known = (config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
+        self._pad_id = next(i for i in known if i is not None)
+        config.pad_token_id = self._pad_id
         self._classifier = classifier.eval().to(self._spec.device)
         self._prompts = ChatPrompts(tokenizer, local)
 
@@ -162,7 +163,7 @@ class ClassifierReplica:
 
 
 def next_batch(waiting: Sequence[_Waiting], max_rows: int) -> list[_Waiting]:
-    """The longest waiting row's neighbours by length: as many as fit `BATCH_TOKENS` padded.
+    """The oldest waiting row with its neighbours by length: as many as fit `BATCH_TOKENS` padded.
 
     Never empty while something waits: the first that came is always part of it.
     """

@@ -1,11 +1,12 @@
 """A judge behind somebody's HTTP endpoint, spoken to in the form of OpenAI's chat completions.
 
-Guided decoding is asked for in vLLM's way; servers that do not know it ignore the field, and what
-they write is then read like any other text.
+Guided decoding is asked for in vLLM's way. A server that refuses fields it does not know is named
+with the mend (`judge.guided=false`).
 """
 
 import asyncio
 import hashlib
+import json
 import math
 import os
 from typing import Any
@@ -21,13 +22,15 @@ API_KEY = "SELFREWARD_ENDPOINT_KEY"
 """Environment variable with the key to send, where the endpoint wants one."""
 TOP_LOGPROBS = 20
 TRANSIENT_STATUS = (408, 409, 425, 429, 500, 502, 503, 504)
+_UNKNOWN_FIELD = ("unrecognized request argument", "unknown parameter", "extra inputs")
 _CONTEXT_WORDS = ("context length", "maximum context", "too long", "max_model_len")
 
 
 class EndpointClient:
-    """Sends requests to one endpoint, at most `max_in_flight` at once; picklable.
+    """Sends requests to one endpoint; picklable, one copy per shard task.
 
-    The same call as `EngineClient`, so a stage cannot tell the two apart.
+    Each copy has at most `max_in_flight` requests under way. The same call as `EngineClient`, so a
+    stage cannot tell the two apart.
     """
 
     def __init__(
@@ -46,6 +49,10 @@ class EndpointClient:
         self._max_in_flight = max_in_flight
         self._request_timeout_s = request_timeout_s
         self._recovery_timeout_s = recovery_timeout_s
+        self._gate: asyncio.Semaphore | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_gate": None}
 
     async def generate(self, requests: list[GenerationRequest]) -> list[Completion]:
         """Returns one completion per request, in the order of the requests.
@@ -54,7 +61,10 @@ class EndpointClient:
             EngineTimeoutError: the endpoint did not answer in time.
             EngineError: it kept failing for `recovery_timeout_s`, or refuses the key or the model.
         """
-        gate = asyncio.Semaphore(self._max_in_flight)
+        if self._gate is None:
+            # Made in the task's own event loop, and shared by all its calls.
+            self._gate = asyncio.Semaphore(self._max_in_flight)
+        gate = self._gate
         headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get(API_KEY)) else {}
         async with httpx.AsyncClient(timeout=self._request_timeout_s, headers=headers) as http:
 
@@ -89,18 +99,27 @@ class EndpointClient:
                 f"endpoint {self.url} did not answer request {request.id} within"
                 f" {self._request_timeout_s:.0f} s"
             ) from None
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"{self.url} is no URL: {error}") from None
         except httpx.HTTPError as error:
             raise TransientEngineError(f"{type(error).__name__}: {error}") from error
         if response.status_code in TRANSIENT_STATUS:
             raise TransientEngineError(f"HTTP {response.status_code}: {response.text[:200]}")
         if response.status_code in (400, 413, 422):
-            return self._refused(request, response.text[:300])
+            text = response.text[:300]
+            if any(words in text.lower() for words in _UNKNOWN_FIELD):
+                raise ConfigError(
+                    f"endpoint {self.url} does not take every field of the request"
+                    f" ({' '.join(text.split())}); leave guided decoding out with"
+                    " judge.guided=false rating.guided=false"
+                )
+            return self._refused(request, text)
         if response.status_code != 200:
             raise EngineError(
                 f"endpoint {self.url} answered HTTP {response.status_code}: {response.text[:200]};"
                 f" check the URL, the model name {self._model!r} and ${API_KEY}"
             )
-        return completion_of(request, self.model, response.json())
+        return completion_of(request, self.model, response.text)
 
     def _refused(self, request: GenerationRequest, detail: str) -> Completion:
         too_long = any(words in detail.lower() for words in _CONTEXT_WORDS)
@@ -132,7 +151,7 @@ def first_model(url: str, timeout_s: float = 30.0) -> str:
         response = httpx.get(models, timeout=timeout_s, headers=headers)
         response.raise_for_status()
         return str(response.json()["data"][0]["id"])
-    except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, LookupError) as error:
         raise ConfigError(
             f"no model behind {models}: {type(error).__name__}: {error}; name it as URL#MODEL"
         ) from None
@@ -167,13 +186,14 @@ def body_of(request: GenerationRequest, model: str) -> dict[str, Any]:
     return body
 
 
-def completion_of(request: GenerationRequest, model: ModelRef, data: Any) -> Completion:
+def completion_of(request: GenerationRequest, model: ModelRef, text: str) -> Completion:
     """Reads an endpoint's answer.
 
     Raises:
         EngineError: it is not what a chat completions endpoint answers.
     """
     try:
+        data = json.loads(text)
         usage = data.get("usage") or {}
         num_choices = len(data["choices"])
         draws = tuple(

@@ -216,13 +216,16 @@ def benchmark_figures(name: str, evaluated: Evaluated) -> dict[str, dict[str, An
     """
     benchmark = get_benchmark(name)
     figures: dict[str, dict[str, Any]] = {}
-    if benchmark.of_pairs is not None:
-        for data, outcomes in evaluated.outcomes.items():
-            report = benchmark.of_pairs(outcomes, evaluated.meta.get(data, {}))
-            figures[data] = report.to_dict()
-    if benchmark.of_scores is not None:
-        for data, ratings in evaluated.ratings.items():
-            figures[data] = benchmark.of_scores(ratings).to_dict()
+    try:
+        if benchmark.of_pairs is not None:
+            for data, outcomes in evaluated.outcomes.items():
+                report = benchmark.of_pairs(outcomes, evaluated.meta.get(data, {}))
+                figures[data] = report.to_dict()
+        if benchmark.of_scores is not None:
+            for data, ratings in evaluated.ratings.items():
+                figures[data] = benchmark.of_scores(ratings).to_dict()
+    except ValueError as error:
+        raise DataError(f"{error}; {benchmark.data_needed}") from None
     if not figures:
         raise DataError(f"none of the files is of the kind wanted; {benchmark.data_needed}")
     return figures

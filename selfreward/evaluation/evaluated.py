@@ -21,7 +21,7 @@ class Ratings:
     """A judge's scores of the responses of one file, beside people's.
 
     Example: `Ratings(human=(4.0, 2.0), judge=(5.0, None), groups=("p1", "p1"),
-    subsets=("chat", "chat"), human_scale=(1.0, 5.0), judge_scale=(0.0, 5.0))`
+    subsets=("chat", "chat"), human_scale=(1.0, 5.0), judge_scale=(0.0, 5.0), has_scale=True)`
     """
 
     human: tuple[float, ...]
@@ -32,6 +32,8 @@ class Ratings:
     subsets: tuple[str, ...]
     human_scale: tuple[float, float]
     judge_scale: tuple[float, float]
+    has_scale: bool
+    """False for rewards, whose range seen stands in for a scale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class Evaluated:
     meta: dict[str, dict[str, dict[str, Any]]]
     """By data set and pair id: what the file says of the pair besides."""
     ratings: dict[str, Ratings]
+    dropped: dict[str, dict[str, int]]
+    """By data set and reason: rows that could not be used and pairs that could not be judged."""
     work: str
 
     def report(self, config: EvaluationConfig, seed: int) -> dict[str, Any]:
@@ -60,10 +64,12 @@ class Evaluated:
             "fingerprint": self.fingerprint,
             "settings": self.settings,
             "data": {
-                name: set_report(name, found, config, seed) for name, found in self.outcomes.items()
+                name: set_report(name, found, config, seed) | {"dropped": self.dropped[name]}
+                for name, found in self.outcomes.items()
             },
             "scores": {
                 name: asdict(pointwise_agreement(r.human, r.judge, r.human_scale, r.judge_scale))
+                | {"dropped": self.dropped[name]}
                 for name, r in self.ratings.items()
             },
         }
@@ -74,10 +80,12 @@ class Evaluated:
         return report
 
     def _scores(self) -> tuple[list[float] | None, tuple[float, float] | None]:
+        """All scores with the scale they were given by; rewards have none."""
         if not self.ratings:
             return None, None
         scores = [s for r in self.ratings.values() for s in r.judge if s is not None]
-        return scores, next(iter(self.ratings.values())).judge_scale
+        scales = {r.judge_scale for r in self.ratings.values() if r.has_scale}
+        return scores, scales.pop() if len(scales) == 1 else None
 
     def _own_sides(self) -> dict[str, str]:
         """Pairs of which the judge's own model wrote one response, by the file's own word."""
@@ -117,6 +125,7 @@ def read_ratings(name: str, rows_folder: str, folder: str, rubric_id: str | None
         subsets=tuple(row.subset for row in rows),
         human_scale=scales.pop(),
         judge_scale=_judge_scale(rubric_id, judge),
+        has_scale=rubric_id is not None,
     )
 
 

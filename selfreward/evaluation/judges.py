@@ -36,6 +36,16 @@ class JudgeSpec:
     """Of an endpoint: the model's name there; of a likelihood: how the numbers are compared."""
 
     @property
+    def scores_alone(self) -> bool:
+        """Whether it scores each response by itself and reads no order."""
+        return self.kind in ("likelihood", "classifier")
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether engines of the cluster have to be started for it."""
+        return self.kind not in ("baseline", "endpoint")
+
+    @property
     def slug(self) -> str:
         """The judge's name as a folder name."""
         return re.sub(r"[^A-Za-z0-9.]+", "-", self.text).strip("-.")[-60:]

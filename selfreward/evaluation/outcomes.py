@@ -1,14 +1,17 @@
 """From judged pairs on storage to a measured judge: both orders, intervals, failures counted."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
 from selfreward.judging.baselines import verdict_of_scores
 from selfreward.judging.likelihood import LIKELIHOODS, ResponseLogps
-from selfreward.metrics.pairwise import PairOutcome, pairwise_report
+from selfreward.metrics.bias import BiasCard, bias_card
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, pairwise_report
+from selfreward.metrics.promotion import Accuracies
 from selfreward.records import Judgment, Position, ResponsePair, Verdict
 from selfreward.records_scores import PairScore
 from selfreward.storage.shards import read_records, sealed_shards
@@ -129,3 +132,40 @@ def common_outcomes(
     other = {o.pair_id: o for o in after}
     kept = [o for o in before if o.pair_id in other]
     return kept, [other[o.pair_id] for o in kept]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """Two judges' outcomes of the pairs that both have read, by data set, in the same order.
+
+    Example: `Paired(by_set={"pairs": ([PairOutcome(…)], [PairOutcome(…)])})`
+    """
+
+    by_set: dict[str, tuple[list[PairOutcome], list[PairOutcome]]]
+
+    @property
+    def accuracies(self) -> tuple[Accuracies, Accuracies]:
+        """Accuracy of each pair by data set, of the first judge and of the second."""
+        first = {name: accuracy_per_pair(a) for name, (a, _) in self.by_set.items()}
+        return first, {name: accuracy_per_pair(b) for name, (_, b) in self.by_set.items()}
+
+    @property
+    def cards(self) -> tuple[BiasCard, BiasCard]:
+        """The bias cards of both over all pairs."""
+        first = bias_card([o for a, _ in self.by_set.values() for o in a])
+        return first, bias_card([o for _, b in self.by_set.values() for o in b])
+
+
+def pair_outcomes(
+    before: Mapping[str, Sequence[PairOutcome]], after: Mapping[str, Sequence[PairOutcome]]
+) -> Paired:
+    """Joins two judges' outcomes.
+
+    Raises:
+        DataError: a data set has no pair that both have read.
+    """
+    by_set = {name: common_outcomes(before[name], after[name]) for name in before}
+    for name, (common, _) in by_set.items():
+        if not common:
+            raise DataError(f"{name}: there is no pair that both judges read")
+    return Paired(by_set=by_set)

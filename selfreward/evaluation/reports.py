@@ -62,13 +62,15 @@ def with_protocol(report: dict[str, Any], protocol: str, figures: dict[str, Any]
     the place of the plain ones, where it has such."""
     ours = figures.get("ours", figures)
     sections = ours.get("sections") or ours.get("domains") or {}
-    overall = ours.get("overall")
+    # A protocol that has an overall score but lacks subsets for it has None: no other figure may
+    # stand in its place.
+    overall = ours["overall"] if "overall" in ours else report.get("overall")
     if isinstance(overall, dict):  # of several scorings
         overall = overall.get("strict")
     return report | {
         "protocol": {"name": protocol, **figures},
         "sections": {k: v for k, v in sections.items() if not isinstance(v, dict)},
-        "overall": overall if overall is not None else report.get("overall"),
+        "overall": overall,
     }
 
 

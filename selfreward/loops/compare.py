@@ -3,14 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
+from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
 from selfreward.evaluation.evaluated import Evaluated
-from selfreward.evaluation.outcomes import common_outcomes
+from selfreward.evaluation.judges import parse_judge
+from selfreward.evaluation.outcomes import Paired, pair_outcomes
 from selfreward.layout import join
-from selfreward.loops.evaluate import EvaluateRequest, evaluate_judge
-from selfreward.metrics.bias import bias_card, worse_figures
+from selfreward.loops.evaluate import evaluate_judge
+from selfreward.loops.evaluate_request import EvaluateRequest, recipe_of
+from selfreward.metrics.bias import worse_figures
 from selfreward.metrics.comparison import compare_judges, macro_comparison
-from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
 from selfreward.reports.progress import Display
 
 WORSE_TOLERANCE = 0.02
@@ -22,41 +24,46 @@ def compare(
 ) -> dict[str, Any]:
     """Measures both judges and compares B with A, pair by pair.
 
+    Without a recipe, runs are asked as they ask, and what is no run as the first run is: a model
+    and the judge that was trained from it answer the same prompt.
+
     Raises:
         DataError: a data set has no pair that both judges read.
     """
+    specs = [parse_judge(judge) for judge in (judge_a, judge_b)]
+    like = next((s.name for s in specs if s.kind == "run"), None)
 
-    def measure(judge: str, side: str) -> Evaluated:
+    def ask(judge: str, side: str) -> Evaluated:
         work = None if request.work is None else join(request.work, side)
-        return evaluate_judge(replace(request, judge=judge, work=work), display)
+        asked = replace(request, judge=judge, work=work, like=like)
+        return evaluate_judge(asked, display)
 
-    return comparison_report(measure(judge_a, "a"), measure(judge_b, "b"), request)
+    first, second = ask(judge_a, "a"), ask(judge_b, "b")
+    config = recipe_of(specs[0], replace(request, judge=judge_a, like=like))
+    return comparison_report(first, second, config.evaluation, config.loop.seed)
 
 
-def comparison_report(a: Evaluated, b: Evaluated, request: EvaluateRequest) -> dict[str, Any]:
-    """The figures of the comparison as plain data ready for JSON; differences are B minus A."""
-    config, seed = request.config.evaluation, request.config.loop.seed
-    sets: dict[str, Any] = {}
-    accuracies: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    every: tuple[list[PairOutcome], list[PairOutcome]] = ([], [])
-    for name in a.outcomes:
-        before, after = common_outcomes(a.outcomes[name], b.outcomes[name])
-        if not before:
-            raise DataError(f"{name}: there is no pair that both judges read")
-        sets[name] = compare_judges(
-            before, after, confidence=config.confidence, seed=seed
-        ).to_dict()
-        for side, outcomes in enumerate((before, after)):
-            accuracies[side][name] = accuracy_per_pair(outcomes)
-            every[side].extend(outcomes)
-    if not sets:
+def comparison_report(
+    a: Evaluated, b: Evaluated, config: EvaluationConfig, seed: int
+) -> dict[str, Any]:
+    """The figures of the comparison as plain data ready for JSON; differences are B minus A.
+
+    Raises:
+        DataError: there is no data set of pairs, or none of its pairs was read by both.
+    """
+    if not a.outcomes:
         raise DataError("a comparison needs at least one pair file")
-    card_a, card_b = (bias_card(outcomes) for outcomes in every)
-    macro = macro_comparison(*accuracies, confidence=config.confidence, seed=seed)
+    paired: Paired = pair_outcomes(a.outcomes, b.outcomes)
+    sets = {
+        name: compare_judges(*both, confidence=config.confidence, seed=seed).to_dict()
+        for name, both in paired.by_set.items()
+    }
+    macro = macro_comparison(*paired.accuracies, confidence=config.confidence, seed=seed)
+    card_a, card_b = paired.cards
     return {
         "judge_a": a.judge,
         "judge_b": b.judge,
-        "settings": a.settings,
+        "settings": {"a": a.settings, "b": b.settings},
         "data": sets,
         "macro": macro.to_dict(),
         "worse_in_b": worse_figures(card_a, card_b, tolerance=WORSE_TOLERANCE),

@@ -4,114 +4,46 @@ The same steps as a run's own evaluation: shards, manifests, one warm pool; the 
 goes on where the last attempt stopped, and a finished evaluation costs seconds.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from dataclasses import dataclass
+from typing import Any
 
-import yaml
-
-from selfreward.config import RunConfig, SamplingConfig
-from selfreward.config_loading import identity, load_config, parse_config
+from selfreward.config import RunConfig
 from selfreward.engines.client import EngineClient
 from selfreward.engines.endpoint import EndpointClient, first_model
-from selfreward.errors import ConfigError, DataError
-from selfreward.evaluation.evaluated import Evaluated, read_ratings
+from selfreward.errors import DataError
+from selfreward.evaluation.evaluated import Evaluated, Ratings, read_ratings
 from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
-from selfreward.evaluation.outcomes import read_outcomes, read_scored_outcomes
-from selfreward.evaluation.reports import Method, reducer
-from selfreward.layout import Layout, join
+from selfreward.evaluation.outcomes import (
+    Reduce,
+    first_draw,
+    read_outcomes,
+    read_scored_outcomes,
+)
+from selfreward.evaluation.reports import reducer
+from selfreward.layout import Layout, absolute_path, join
+from selfreward.loops.evaluate_request import (
+    EvaluateRequest,
+    check,
+    default_work,
+    pair_sampling,
+    rating_sampling,
+    recipe_of,
+    settings_of,
+)
 from selfreward.loops.labelled import DataSet, build_data_sets
 from selfreward.loops.pools import PlacedModel
-from selfreward.loops.session import absolute_root, open_cluster, place, trained_model
+from selfreward.loops.session import open_cluster, place, run_model
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.metrics.pairwise import PairOutcome
+from selfreward.preflight import evaluation_bundles
 from selfreward.reports.progress import Display
 from selfreward.stages.baseline import Baseline
 from selfreward.stages.judge import Judge
 from selfreward.stages.rate import Rate, RateByReward
 from selfreward.stages.runner import StageLogic
 from selfreward.stages.score_pairs import ScorePairs
-from selfreward.storage import files
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateRequest:
-    """What is to be measured, and how.
-
-    Example: `EvaluateRequest(judge="runs/quickstart", data=("pairs.jsonl",),
-    config=RunConfig())`
-    """
-
-    judge: str
-    data: tuple[str, ...]
-    config: RunConfig
-    votes: int = 1
-    orders: Literal["both", "random"] = "both"
-    verdict: Method = "greedy"
-    columns: Mapping[str, str] = field(default_factory=dict)
-    max_rows: int | None = None
-    work: str | None = None
-    """Folder or URL of the evaluation; None: `runs/evaluations/<judge>-<digest of the files>`."""
-
-
-def make_request(
-    *,
-    judge: str,
-    data: Sequence[str],
-    config: str | None,
-    overrides: Sequence[str],
-    votes: int,
-    orders: str,
-    verdict: str,
-    columns: Sequence[str],
-    max_rows: int | None,
-    work: str | None,
-) -> EvaluateRequest:
-    """Reads what the command line says.
-
-    Without a recipe, a run's judge is asked as the run asked it, and others by the defaults.
-
-    Raises:
-        ConfigError: an option or a key that does not fit.
-    """
-    if orders not in ("both", "random"):
-        raise ConfigError(f"--orders {orders!r}: it is both or random")
-    if verdict not in get_args(Method):
-        raise ConfigError(f"--verdict {verdict!r}: it is one of {', '.join(get_args(Method))}")
-    mapping = dict(_column(text) for text in columns)
-    request = EvaluateRequest(
-        judge=judge,
-        data=tuple(data),
-        config=_recipe_of(judge, config, overrides),
-        votes=votes,
-        orders=cast("Literal['both', 'random']", orders),
-        verdict=cast("Method", verdict),
-        columns=mapping,
-        max_rows=max_rows,
-        work=work,
-    )
-    _check(request)
-    return request
-
-
-def _column(text: str) -> tuple[str, str]:
-    ours, sign, theirs = text.partition("=")
-    if not (ours and sign and theirs):
-        raise ConfigError(f"--column {text!r}: write it as ours=theirs")
-    return ours, theirs
-
-
-def _recipe_of(judge: str, config: str | None, overrides: Sequence[str]) -> RunConfig:
-    if config is not None:
-        return load_config(config, overrides)
-    spec = parse_judge(judge)
-    if spec.kind != "run":
-        return parse_config({}, overrides)
-    saved = Layout(spec.name).config
-    return parse_config(yaml.safe_load(files.read_bytes(saved)), overrides, source=saved)
+from selfreward.storage.manifest import Manifest
 
 
 def evaluate_judge(request: EvaluateRequest, display: Display | None = None) -> Evaluated:
@@ -121,59 +53,16 @@ def evaluate_judge(request: EvaluateRequest, display: Display | None = None) -> 
         UserError: a file, judge, option or resource that does not fit, in one line.
         SelfRewardError: the engines failed for good.
     """
-    _check(request)
+    check(request)
     spec = parse_judge(request.judge)
-    config = _config_of(spec, request)
-    display = display or Display()
-    layout = Layout(absolute_root(config.run_dir))
+    config = recipe_of(spec, request)
+    work = request.work or default_work(spec, config, request)
+    config = config.model_copy(update={"run_dir": work})
     judge = _Judge.of(spec, config)
-    with open_cluster(config, layout, display) as run:
-        sets = build_data_sets(run, request.data, request.columns, request.max_rows)
-        return _measure(run, judge, sets, request)
-
-
-def _check(request: EvaluateRequest) -> None:
-    if not request.data:
-        raise ConfigError("--data names no file: give one or more pair or score files")
-    if request.votes < 1:
-        raise ConfigError(f"--votes {request.votes}: at least one")
-    if request.votes > 1 and request.verdict == "greedy":
-        raise ConfigError(
-            "--votes above 1 needs --verdict sampled (or probability): greedy draws are all alike"
-        )
-
-
-def _config_of(spec: JudgeSpec, request: EvaluateRequest) -> RunConfig:
-    """The recipe with the judge's model in it, and the folder of this evaluation."""
-    config = request.config
-    changes: dict[str, Any] = {"run_dir": request.work or default_work(spec, request)}
-    if spec.kind in ("model", "classifier"):
-        changes["model"] = config.model.model_copy(update={"name": spec.name, "revision": None})
-    if spec.kind == "classifier":
-        changes["engine"] = config.engine.model_copy(update={"kind": "classifier"})
-    return config.model_copy(update=changes)
-
-
-def default_work(spec: JudgeSpec, request: EvaluateRequest) -> str:
-    """A folder for this judge, these files and these settings: another question, another folder."""
-    config = request.config
-    said: list[Any] = [
-        os.path.abspath(spec.name) if spec.kind == "run" else spec.text,
-        sorted(os.path.abspath(p) if "://" not in p else p for p in request.data),
-        [request.votes, request.orders, request.verdict, request.max_rows],
-        sorted(request.columns.items()),
-        [config.judge.rubric, config.judge.pointwise_rubric, config.judge.guided],
-        identity(config.judge.sampling),
-        config.model.name if spec.kind == "likelihood" else None,
-    ]
-    # A likelihood's variants are read off the same scores.
-    slug = spec.slug if spec.kind != "likelihood" else "likelihood"
-    if spec.kind == "likelihood":
-        said[0] = slug
-    if spec.kind == "run":
-        said.append(run_checkpoint(spec)[0])
-    digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:8]
-    return f"runs/evaluations/{slug}-{digest}"
+    layout = Layout(absolute_path(work))
+    bundles = evaluation_bundles(config, with_engine=spec.needs_engine)
+    with open_cluster(config, layout, display or Display(), bundles) as run:
+        return _Evaluation(run, judge, request).measure()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,151 +103,129 @@ class _Judge:
 def _placed(spec: JudgeSpec, config: RunConfig) -> PlacedModel:
     if spec.kind != "run":
         return place(config.model)
-    iteration, checkpoint = run_checkpoint(spec)
-    seed = config.model
-    return place(seed) if checkpoint is None else trained_model(seed.name, iteration, checkpoint)
+    iteration, _ = run_checkpoint(spec)
+    return run_model(Layout(absolute_path(spec.name)), config.model, iteration)
 
 
-def _measure(
-    run: Run, judge: _Judge, sets: Sequence[DataSet], request: EvaluateRequest
-) -> Evaluated:
-    pairs = [s for s in sets if s.kind == "pairs"]
-    scored = [s for s in sets if s.kind == "scores"]
-    outcomes = dict(zip([s.name for s in pairs], _judge(run, judge, pairs, request), strict=True))
-    ratings = {
-        s.name: read_ratings(s.name, s.source.folder, folder, rubric)
-        for s, folder, rubric in _rate(run, judge, scored, request)
-    }
-    return Evaluated(
-        judge=judge.spec.text,
-        model=judge.name,
-        fingerprint=judge.fingerprint,
-        settings={
-            "votes": request.votes,
-            "orders": request.orders,
-            "verdict": request.verdict,
-            "rubric": run.config.judge.rubric,
-            "guided": run.config.judge.guided,
-            "seed": run.config.loop.seed,
-        },
-        outcomes=outcomes,
-        meta={s.name: s.read_meta() for s in pairs},
-        ratings=ratings,
-        work=run.layout.root,
-    )
+class _Evaluation:
+    """One evaluation while it runs."""
 
+    def __init__(self, run: Run, judge: _Judge, request: EvaluateRequest) -> None:
+        self.run, self.judge, self.request = run, judge, request
+        self.spec, self.config = judge.spec, run.config
 
-def _judge(
-    run: Run, judge: _Judge, sets: Sequence[DataSet], request: EvaluateRequest
-) -> list[list[PairOutcome]]:
-    spec, config = judge.spec, run.config
-    scorer = spec.kind in ("likelihood", "classifier")
-    if scorer and request.orders == "random":
-        raise ConfigError("--orders random: a judge that scores each response reads no order")
-    logic: StageLogic[Any, Any]
-    if spec.kind == "baseline":
-        logic = Baseline(baseline=spec.name, seed=config.loop.seed, orders=request.orders)
-    elif scorer:
-        logic = ScorePairs(alone=spec.kind == "likelihood")
-    else:
-        logic = _generative(config, request)
-    folders = [join(run.layout.root, logic.name, s.name) for s in sets]
-    _run(run, judge, logic, sets, folders, _recipe(judge, config, request, scorer))
-    if scorer:
-        return [
-            read_scored_outcomes(s.source.folder, folder, spec.variant)
-            for s, folder in zip(sets, folders, strict=True)
-        ]
-    reduce = reducer(request.verdict, request.votes)
-    return [
-        read_outcomes(s.source.folder, folder, reduce)
-        for s, folder in zip(sets, folders, strict=True)
-    ]
+    def measure(self) -> Evaluated:
+        request = self.request
+        sets = build_data_sets(self.run, request.data, request.columns, request.max_rows)
+        pairs = [s for s in sets if s.kind == "pairs"]
+        scored = [s for s in sets if s.kind == "scores"]
+        dropped = {s.name: dict(s.dropped) for s in sets}
+        return Evaluated(
+            judge=self.spec.text,
+            model=self.judge.name,
+            fingerprint=self.judge.fingerprint,
+            settings=self._told(),
+            outcomes=self._judged(pairs, dropped),
+            meta={s.name: s.read_meta() for s in pairs},
+            ratings=self._rated(scored, dropped),
+            dropped=dropped,
+            work=self.run.layout.root,
+        )
 
+    def _told(self) -> dict[str, Any]:
+        """The settings that had a say, for the report."""
+        settings = settings_of(self.spec, self.config, self.request)
+        told = {k: v for k, v in settings.items() if k in ("rubric", "guided", "votes", "seed")}
+        told["orders"] = self.request.orders
+        if "rubric" in told:
+            told["verdict"] = self.request.verdict
+        return told
 
-def _generative(config: RunConfig, request: EvaluateRequest) -> Judge:
-    return Judge(
-        rubric_id=config.judge.rubric,
-        sampling=_sampling(config, request),
-        guided=config.judge.guided,
-        num_draws=request.votes,
-        seed=config.loop.seed,
-        objective="sft",
-        adaptive=False,
-        orders=request.orders,
-        name="evaluate",
-    )
+    def _judged(
+        self, sets: Sequence[DataSet], dropped: dict[str, dict[str, int]]
+    ) -> dict[str, list[PairOutcome]]:
+        spec, request, seed = self.spec, self.request, self.config.loop.seed
+        logic: StageLogic[Any, Any]
+        if spec.kind == "baseline":
+            logic = Baseline(baseline=spec.name, seed=seed, orders=request.orders)
+        elif spec.scores_alone:
+            logic = ScorePairs(alone=spec.kind == "likelihood")
+        else:
+            logic = Judge(
+                rubric_id=self.config.judge.rubric,
+                sampling=pair_sampling(self.config, request),
+                guided=self.config.judge.guided,
+                num_draws=request.votes,
+                seed=seed,
+                objective="sft",
+                adaptive=False,
+                orders=request.orders,
+                name="evaluate",
+            )
+        outcomes = {}
+        reduce: Reduce = first_draw
+        if spec.kind not in ("baseline", "likelihood", "classifier"):
+            reduce = reducer(request.verdict, request.votes)
+        for data, folder in self._step(logic, sets, dropped):
+            outcomes[data.name] = (
+                read_scored_outcomes(data.source.folder, folder, spec.variant)
+                if spec.scores_alone
+                else read_outcomes(data.source.folder, folder, reduce)
+            )
+        return outcomes
 
-
-def _sampling(config: RunConfig, request: EvaluateRequest) -> SamplingConfig:
-    if request.votes == 1 and request.verdict != "sampled":
-        return config.judge.sampling.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-    return config.judge.sampling
-
-
-def _recipe(
-    judge: _Judge, config: RunConfig, request: EvaluateRequest, scorer: bool
-) -> dict[str, Any]:
-    recipe: dict[str, Any] = {"judge": judge.fingerprint, "seed": config.loop.seed}
-    if judge.client is None:
-        return recipe | {"orders": request.orders}
-    if not scorer:
-        recipe |= {
-            "rubric": config.judge.rubric,
-            "pointwise_rubric": config.judge.pointwise_rubric,
-            "guided": config.judge.guided,
-            "sampling": identity(_sampling(config, request)),
-            "votes": request.votes,
-            "orders": request.orders,
+    def _rated(
+        self, sets: Sequence[DataSet], dropped: dict[str, dict[str, int]]
+    ) -> dict[str, Ratings]:
+        if not sets:
+            return {}
+        if self.spec.kind in ("baseline", "likelihood"):
+            names = ", ".join(s.name for s in sets)
+            raise DataError(
+                f"{self.spec.text} compares responses and rates none; leave out {names}"
+            )
+        rubric: str | None = None
+        logic: StageLogic[Any, Any] = RateByReward()
+        if self.spec.kind != "classifier":
+            rubric = self.config.rating.rubric
+            logic = Rate(
+                rubric_id=rubric,
+                sampling=rating_sampling(self.config, self.request),
+                guided=self.config.rating.guided,
+                expected=self.config.rating.expected,
+                num_draws=self.request.votes,
+                seed=self.config.loop.seed,
+            )
+        return {
+            data.name: read_ratings(data.name, data.source.folder, folder, rubric)
+            for data, folder in self._step(logic, sets, dropped)
         }
-    return recipe | {"engine": identity(config.engine)}
 
-
-def _run(
-    run: Run,
-    judge: _Judge,
-    logic: StageLogic[Any, Any],
-    sets: Sequence[DataSet],
-    folders: Sequence[str],
-    recipe: Mapping[str, Any],
-) -> None:
-    outputs = [
-        Output(
-            folder=folder,
-            inputs=shards_of(s.source.folder),
-            recipe={**recipe, "input": s.source.fingerprint},
-            num_rows=s.source.num_records,
+    def _step(
+        self,
+        logic: StageLogic[Any, Any],
+        sets: Sequence[DataSet],
+        dropped: dict[str, dict[str, int]],
+    ) -> list[tuple[DataSet, str]]:
+        """Runs a stage over the data sets; returns each with the folder of what was made."""
+        settings = settings_of(self.spec, self.config, self.request)
+        recipe: Mapping[str, Any] = {"judge": self.judge.fingerprint, **settings}
+        folders = [join(self.run.layout.root, logic.name, s.name) for s in sets]
+        outputs = [
+            Output(
+                folder=folder,
+                inputs=shards_of(data.source.folder),
+                recipe={**recipe, "input": data.source.fingerprint},
+                num_rows=data.source.num_records,
+            )
+            for data, folder in zip(sets, folders, strict=True)
+        ]
+        make = self.judge.client
+        client = None if make is None else lambda: make(self.run)
+        done: list[Manifest] = run_step(
+            self.run, f"{logic.name} with {self.spec.text}", logic, outputs, client
         )
-        for s, folder in zip(sets, folders, strict=True)
-    ]
-    make = judge.client
-    client = None if make is None else lambda: make(run)
-    run_step(run, f"{logic.name} with {judge.spec.text}", logic, outputs, client)
-
-
-def _rate(
-    run: Run, judge: _Judge, sets: Sequence[DataSet], request: EvaluateRequest
-) -> list[tuple[DataSet, str, str | None]]:
-    """Rates scored responses; returns (data set, folder of ratings, rubric or None)."""
-    if not sets:
-        return []
-    spec, config = judge.spec, run.config
-    if spec.kind in ("baseline", "likelihood"):
-        names = ", ".join(s.name for s in sets)
-        raise DataError(f"{spec.text} compares responses and rates none; leave out {names}")
-    rewards = spec.kind == "classifier"
-    logic: StageLogic[Any, Any]
-    if rewards:
-        logic = RateByReward()
-    else:
-        logic = Rate(
-            rubric_id=config.judge.pointwise_rubric,
-            sampling=_sampling(config, request),
-            guided=config.judge.guided,
-            num_draws=request.votes,
-            seed=config.loop.seed,
-        )
-    folders = [join(run.layout.root, logic.name, s.name) for s in sets]
-    _run(run, judge, logic, sets, folders, _recipe(judge, config, request, rewards))
-    rubric = None if rewards else config.judge.pointwise_rubric
-    return [(s, folder, rubric) for s, folder in zip(sets, folders, strict=True)]
+        for data, manifest in zip(sets, done, strict=True):
+            for reason, count in manifest.drops.items():
+                dropped[data.name][reason] = dropped[data.name].get(reason, 0) + count
+        return list(zip(sets, folders, strict=True))

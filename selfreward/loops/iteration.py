@@ -12,7 +12,7 @@ from selfreward.judging.balance import balance_ranks
 from selfreward.layout import join
 from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
-from selfreward.loops.session import trained_model
+from selfreward.loops.session import run_model
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.records import Preference, TrainingExample
 from selfreward.stages.judge import Judge
@@ -215,10 +215,4 @@ def train_judge(
             f"M{iteration}: {result.steps} steps, {result.tokens_per_s:.0f} tok/s,"
             + ", ".join(f" {k} {v:.3f}" for k, v in result.metrics.items() if k.startswith("eval/"))
         )
-    return trained_model(
-        config.model.name,
-        iteration,
-        layout.checkpoint(iteration),
-        # The time is part of the key: a training that is redone has the same fingerprint.
-        key=f"{manifest.fingerprint} {manifest.finished_at}",
-    )
+    return run_model(layout, config.model, iteration)

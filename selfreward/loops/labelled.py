@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from selfreward.config import PoolConfig
 from selfreward.errors import DataError
-from selfreward.layout import join
+from selfreward.layout import absolute_path, join
 from selfreward.loops.pairs import Source, labelled_names, on_cluster
 from selfreward.loops.steps import Run
 from selfreward.records import ResponsePair
 from selfreward.stages.labelled import build_labelled, renamed
 from selfreward.stages.scored import build_scored, is_scored
 from selfreward.stages.sources import read_rows
+from selfreward.storage import files
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import read_records, sealed_shards
 
@@ -22,12 +23,14 @@ from selfreward.storage.shards import read_records, sealed_shards
 class DataSet:
     """One file, read into records.
 
-    Example: `DataSet(name="pairs", kind="pairs", source=Source(…))`
+    Example: `DataSet(name="pairs", kind="pairs", source=Source(…), dropped={"too_long": 1})`
     """
 
     name: str
     kind: Literal["pairs", "scores"]
     source: Source
+    dropped: Mapping[str, int]
+    """Rows of the file that could not be used, by reason."""
 
     def read_meta(self) -> dict[str, dict[str, Any]]:
         """What the file says of its pairs besides, by pair id, where it says anything."""
@@ -57,16 +60,18 @@ def build_data_sets(
     for name, path in labelled_names(paths).items():
         kind: Literal["pairs", "scores"] = "scores" if _first_is_scored(path, columns) else "pairs"
         folder = join(run.layout.root, "data", name)
+        config = run.config.pool
         recipe = {
-            "path": path,
+            "path": absolute_path(path),
+            "content": files.version_of(path),
             "kind": kind,
             "max": max_rows,
+            "max_chars": config.max_instruction_chars,
             "columns": dict(columns),
         }
         manifest = open_stage(folder, "labelled", recipe)
         if not manifest.is_complete:
             build = build_scored if kind == "scores" else build_labelled
-            config = run.config.pool
             arguments = (
                 path,
                 folder,
@@ -78,7 +83,8 @@ def build_data_sets(
             manifest = complete(folder, manifest, on_cluster(run, build, *arguments), 0.0)
             dropped = f"; dropped {manifest.drops}" if manifest.drops else ""
             run.display.line(f"{name}: {manifest.num_records} {kind}{dropped}")
-        sets.append(DataSet(name=name, kind=kind, source=Source.of(folder, manifest)))
+        source = Source.of(folder, manifest)
+        sets.append(DataSet(name=name, kind=kind, source=source, dropped=manifest.drops))
     return sets
 
 

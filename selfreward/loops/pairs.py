@@ -8,7 +8,7 @@ import ray
 
 from selfreward.config_loading import identity
 from selfreward.errors import EngineTimeoutError
-from selfreward.layout import join
+from selfreward.layout import absolute_path, join
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.stages.categorise import (
@@ -20,6 +20,7 @@ from selfreward.stages.categorise import (
 from selfreward.stages.labelled import build_labelled
 from selfreward.stages.pool import SplitSizes, build_pool
 from selfreward.stages.runner import own_error_in
+from selfreward.storage import files
 from selfreward.storage.manifest import Manifest, complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards
 
@@ -149,7 +150,12 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
     config = run.config
     for name, path in labelled_names(config.evaluation.labelled_pairs).items():
         folder = join(run.layout.root, "labelled", name)
-        recipe = {"path": path, "max": config.evaluation.max_labelled_pairs}
+        recipe = {
+            "path": absolute_path(path),
+            "content": files.version_of(path),
+            "max": config.evaluation.max_labelled_pairs,
+            "max_chars": config.pool.max_instruction_chars,
+        }
         manifest = open_stage(folder, "labelled", recipe)
         if not manifest.is_complete:
             summaries: Sequence[ShardSummary] = on_cluster(

@@ -3,13 +3,12 @@
 from typing import Any
 
 from selfreward.config_loading import identity
-from selfreward.evaluation.outcomes import common_outcomes, measure, read_outcomes
+from selfreward.evaluation.outcomes import measure, pair_outcomes, read_outcomes
 from selfreward.layout import join
 from selfreward.loops.pairs import ASIDE, Source
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
-from selfreward.metrics.bias import bias_card, worse_figures
-from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.metrics.bias import worse_figures
 from selfreward.metrics.promotion import decide_promotion
 from selfreward.stages.judge import Judge
 from selfreward.storage import files
@@ -135,21 +134,17 @@ def promote(run: Run, model: PlacedModel, sets: dict[str, Source], incumbent: in
 
 def _decide(run: Run, iteration: int, sets: dict[str, Source], incumbent: int, url: str) -> None:
     config = run.config
-    accuracies: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    every: tuple[list[PairOutcome], list[PairOutcome]] = ([], [])
-    for name, source in sets.items():
-        before, after = common_outcomes(
-            *(
-                read_outcomes(source.folder, join(run.layout.evaluation(i), name))
-                for i in (incumbent, iteration)
-            )
-        )
-        for side, outcomes in enumerate((before, after)):
-            accuracies[side][name] = accuracy_per_pair(outcomes)
-            every[side].extend(outcomes)
-    card_before, card_after = (bias_card(outcomes) for outcomes in every)
+    before, after = (
+        {
+            name: read_outcomes(source.folder, join(run.layout.evaluation(i), name))
+            for name, source in sets.items()
+        }
+        for i in (incumbent, iteration)
+    )
+    paired = pair_outcomes(before, after)
+    card_before, card_after = paired.cards
     decision = decide_promotion(
-        *accuracies,
+        *paired.accuracies,
         max_p_value=config.promotion.max_p_value,
         worse=worse_figures(card_before, card_after, config.promotion.max_worse),
         seed=config.loop.seed,

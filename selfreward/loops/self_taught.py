@@ -14,14 +14,14 @@ from selfreward.errors import ConfigError
 from selfreward.judging.categories import CATEGORIES, EXPECTED_LENGTHS
 from selfreward.judging.perturbations.perturb import PERTURBATIONS
 from selfreward.judging.rubrics import get_pairwise_rubric
-from selfreward.layout import Layout
+from selfreward.layout import Layout, absolute_path
 from selfreward.loops.construct import build_pairs
 from selfreward.loops.force import remove_from
 from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
 from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.scoring import evaluate_model, evaluation_sets, promote, promote_seed
-from selfreward.loops.session import absolute_root, open_run
+from selfreward.loops.session import open_run
 from selfreward.reports.progress import Display
 
 
@@ -34,7 +34,7 @@ def run_self_taught(
         UserError: something the user can mend, in one line.
         SelfRewardError: the engines or the training failed for good.
     """
-    layout = Layout(absolute_root(config.run_dir))
+    layout = Layout(absolute_path(config.run_dir))
     check_names(config)
     if force is not None:
         remove_from(layout, force)
@@ -69,6 +69,8 @@ def check_names(config: RunConfig) -> None:
         ConfigError: an unknown rubric, kind of damage, category or length.
     """
     get_pairwise_rubric(config.judge.rubric)
+    if config.engine.kind == "classifier":
+        raise ConfigError("engine.kind=classifier scores and writes nothing: a loop needs vllm")
     for kind in (*config.perturb.kinds, *config.perturb.without):
         if kind not in PERTURBATIONS:
             raise ConfigError(f"perturb: no kind {kind!r}; there are {', '.join(PERTURBATIONS)}")

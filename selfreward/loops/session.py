@@ -1,34 +1,28 @@
 """Opening a run: its folder, its seed model, Ray, the engine pools; and closing all of it."""
 
 import getpass
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from selfreward.config import ModelConfig, RunConfig
 from selfreward.config_loading import dump_config
 from selfreward.engines.models import fetch_folder, model_fingerprint, resolve_model
-from selfreward.layout import Layout
+from selfreward.layout import Layout, absolute_path
 from selfreward.loops.pools import PlacedModel, Pools
 from selfreward.loops.steps import Run
-from selfreward.preflight import check_resources, ray_session, release_resources
+from selfreward.preflight import Bundle, check_resources, ray_session, release_resources
 from selfreward.records import ModelRef, content_id
 from selfreward.reports.progress import Display
 from selfreward.stages.progress import BoardHandle
 from selfreward.storage import files
-from selfreward.storage.manifest import now, versions
+from selfreward.storage.manifest import now, read_manifest, versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
     seed: PlacedModel
     generator: PlacedModel
-
-
-def absolute_root(run_dir: str) -> str:
-    """A run folder as every worker sees it: workers have other working directories."""
-    return run_dir if "://" in run_dir else os.path.abspath(os.path.expanduser(run_dir))
 
 
 @contextmanager
@@ -38,7 +32,7 @@ def open_run(config: RunConfig, display: Display | None = None) -> Iterator[tupl
     Raises:
         UserError: storage, model or resources do not fit; nothing was started then.
     """
-    layout = Layout(absolute_root(config.run_dir))
+    layout = Layout(absolute_path(config.run_dir))
     models = _models(config)
     _record(layout, config, models)
     with open_cluster(config, layout, display or Display()) as run:
@@ -50,14 +44,21 @@ def open_run(config: RunConfig, display: Display | None = None) -> Iterator[tupl
 
 
 @contextmanager
-def open_cluster(config: RunConfig, layout: Layout, display: Display) -> Iterator[Run]:
+def open_cluster(
+    config: RunConfig,
+    layout: Layout,
+    display: Display,
+    phases: Sequence[Sequence[Bundle]] | None = None,
+) -> Iterator[Run]:
     """Joins Ray and yields what steps need; engines start when first asked for.
+
+    `phases` are the resources that are held at once, where they are not those of a whole run.
 
     Raises:
         ResourceError: the cluster cannot hold what the config asks for; nothing was started then.
     """
     with ray_session(config):
-        check_resources(config)
+        check_resources(config, phases)
         board = BoardHandle()
         pools = Pools(config, content_id("run", layout.root, getpass.getuser(), now()), display)
         try:
@@ -102,15 +103,23 @@ def place(model: ModelConfig) -> PlacedModel:
     return PlacedModel(ref=ref, location=folder)
 
 
-def trained_model(seed_name: str, iteration: int, location: str, key: str = "") -> PlacedModel:
-    """The judge an iteration trained, with the fingerprint of its content.
+def run_model(layout: Layout, seed: ModelConfig, iteration: int) -> PlacedModel:
+    """The judge of an iteration of a run: its seed, or what the iteration trained.
 
-    `key` says of a cloud URL's content what its name does not: a training that is redone must not
-    find the old copy.
+    Raises:
+        ModelNotFoundError: there is no such model.
     """
-    local = fetch_folder(location, key=key) if "://" in location else location
+    if iteration == 0:
+        return place(seed)
+    location = layout.checkpoint(iteration)
+    local = location
+    if "://" in location:
+        manifest = read_manifest(layout.training(iteration))
+        # The time is part of the key: a training that is redone must not find the old copy.
+        key = f"{manifest.fingerprint} {manifest.finished_at}" if manifest else ""
+        local = fetch_folder(location, key=key)
     # Where the run lies is no part of the name: the same run elsewhere makes the same records.
-    name = f"{seed_name} after iteration {iteration}"
+    name = f"{seed.name} after iteration {iteration}"
     ref = ModelRef(name=name, iteration=iteration, fingerprint=model_fingerprint(local))
     return PlacedModel(ref=ref, location=location)
 

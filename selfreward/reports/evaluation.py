@@ -26,6 +26,7 @@ _HEADINGS = (
     "flips",
     "longer",
     "failed",
+    "dropped",
 )
 
 
@@ -55,13 +56,14 @@ def data_rows(report: Mapping[str, Any]) -> list[Cells]:
                 rate(found["swap_flip_rate"]),
                 rate(found["longer_chosen_rate"]),
                 rate(failed),
+                str(sum(found["dropped"].values())),
             )
         )
     macro = report.get("macro")
     if macro is not None and macro["data_sets"] > 1:
         both = rate(macro["position_consistent_accuracy"])
         mean = rate(macro["accuracy"])
-        rows.append(("mean of sets", "", mean, _interval(macro), both, *[""] * 5))
+        rows.append(("mean of sets", "", mean, _interval(macro), both, *[""] * 6))
     return rows
 
 
@@ -98,17 +100,30 @@ def tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells]]]:
     shown: list[tuple[Cells, list[Cells]]] = []
     if report["data"]:
         shown.append((_HEADINGS, data_rows(report)))
-    for name, found in report["data"].items():
-        if found["sections"]:
-            rows: list[Cells] = [(k, rate(v)) for k, v in found["sections"].items()]
-            rows.append(("overall", rate(found["overall"])))
-            shown.append(((f"{name}: {found['protocol']['name']}", "score"), rows))
     if report["scores"]:
         shown.append((_SCORE_HEADINGS, score_rows(report)))
+    for name, found in (*report["data"].items(), *report["scores"].items()):
+        protocol = found.get("protocol")
+        if protocol is not None:
+            figures = [(k, _plain(v)) for k, v in flat(protocol) if k != "name"]
+            rows: list[Cells] = [row for row in figures if row[1]]
+            shown.append(((f"{name}: {protocol['name']}", ""), rows))
     if report.get("card"):
         card = [(k.replace("_", " "), _plain(v)) for k, v in report["card"].items()]
         shown.append((("bias card", ""), [row for row in card if row[1]]))
     return shown
+
+
+def flat(figures: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested figures as (path, number or text); lists are left out."""
+    found: list[tuple[str, Any]] = []
+    for key, value in figures.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping):
+            found += flat(value, f"{name} / ")
+        elif not isinstance(value, list | tuple):
+            found.append((name, value))
+    return found
 
 
 def _plain(value: Any) -> str:
@@ -118,11 +133,8 @@ def _plain(value: Any) -> str:
 
 
 def title(report: Mapping[str, Any]) -> str:
-    said = report["settings"]
-    return (
-        f"{report['judge']} ({report['model']}): {said['verdict']} verdicts, {said['votes']}"
-        f" vote(s), {said['orders']} order(s), rubric {said['rubric']}"
-    )
+    said = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
+    return f"{report['judge']} ({report['model']}): {said}"
 
 
 def comparison_tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells]]]:
@@ -158,7 +170,11 @@ def comparison_tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells
 
 
 def comparison_title(report: Mapping[str, Any]) -> str:
-    return f"A: {report['judge_a']}\nB: {report['judge_b']}"
+    lines = []
+    for side in ("a", "b"):
+        said = ", ".join(f"{k} {v}" for k, v in report["settings"][side].items())
+        lines.append(f"{side.upper()}: {report[f'judge_{side}']} ({said})")
+    return "\n".join(lines)
 
 
 def check_format(form: str) -> None:

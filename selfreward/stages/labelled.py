@@ -14,7 +14,13 @@ from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, ResponsePair
-from selfreward.stages.sources import clean_text, has_prompt, read_rows, to_instruction
+from selfreward.stages.sources import (
+    PROMPT_COLUMNS,
+    clean_text,
+    has_prompt,
+    read_rows,
+    to_instruction,
+)
 from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
 
 
@@ -88,7 +94,11 @@ def renamed(row: dict[str, Any], columns: Mapping[str, str], path: str) -> dict[
     for ours, theirs in columns.items():
         if theirs not in row:
             raise DataError(f"{path}: no column {theirs!r} (for {ours}); it has {sorted(row)}")
-    return row | {ours: row[theirs] for ours, theirs in columns.items()}
+    named = {ours: row[theirs] for ours, theirs in columns.items()}
+    if {"prompt", "messages"} & set(named):
+        # Of the usual names another one would come first.
+        row = {name: value for name, value in row.items() if name not in PROMPT_COLUMNS}
+    return row | named
 
 
 def _meta(value: Any) -> str | None:

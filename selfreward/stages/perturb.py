@@ -22,7 +22,7 @@ from selfreward.records import (
 )
 from selfreward.storage.shards import RowResult, read_records
 
-TEMPLATED = frozenset({"refuse", "vague", "overlong_filler", "mixed_language"})
+TEMPLATED = frozenset({"refuse", "vague", "overlong_filler", "mixed_language", "echo_instruction"})
 """Kinds that write from tables of phrases: too many of them, and a judge learns the phrases."""
 
 
@@ -88,10 +88,13 @@ class Perturb:
         """The kinds that suit the instruction, in a random order weighted by their shares."""
         instruction = answered.instruction
         shares = self.config.kinds
+        # Of an answer that was cut off already, another end is no worse.
+        cut = {"truncate"} if answered.response.finish_reason == "length" else set()
         suited = [
             kind
             for kind in kinds_for(instruction.category)
-            if (shares.get(kind, 0.0) > 0 if shares else True) and kind not in self.config.without
+            if (shares.get(kind, 0.0) > 0 if shares else True)
+            and kind not in (*self.config.without, *cut)
         ]
         rng = self._rng("order", answered.id)
 

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 from selfreward.config import SamplingConfig
 from selfreward.engines.protocol import Generate, GenerationRequest, Sampling
-from selfreward.judging.pointwise import get_pointwise_rubric, parse_pointwise, render_pointwise
+from selfreward.judging.pointwise import (
+    get_pointwise_rubric,
+    parse_pointwise,
+    render_pointwise,
+    score_labels,
+)
 from selfreward.records import Outcome, Verdict, derived_seed
 from selfreward.records_scores import Rating, ScoredResponse
 from selfreward.stages.sampling import failed, sampling_of
@@ -19,6 +24,8 @@ class Rate:
     guided: bool
     num_draws: int
     seed: int
+    expected: bool = False
+    """Score by the probabilities of the score tokens."""
     name: str = "rate"
     out_type: type[Rating] = Rating
 
@@ -64,6 +71,7 @@ class Rate:
                 seed=derived_seed(self.seed, "rate", row.id),
                 n=self.num_draws,
                 regex=rubric.guided_regex if self.guided else None,
+                logps_of=score_labels(rubric) if self.expected else (),
             ),
         )
 

@@ -33,7 +33,10 @@ def has_lists(row: Mapping[str, Any]) -> bool:
 def parse_scale(value: Any) -> tuple[float, float] | None:
     """Least and greatest score of a scale: `[1, 5]`, or text that begins like `1-5`."""
     if isinstance(value, list | tuple) and len(value) == 2:
-        low, high = float(value[0]), float(value[1])
+        try:
+            low, high = float(value[0]), float(value[1])
+        except (TypeError, ValueError):
+            return None
     else:
         found = _SCALE.match(str(value))
         if found is None:

@@ -26,6 +26,7 @@ SAMPLE = "sample:instructions"
 # Tried in this order where the config names no column.
 _MESSAGES = ("messages", "conversation", "conversations", "prompt")
 _INSTRUCTION = ("instruction", "prompt", "question", "query", "text")
+PROMPT_COLUMNS = frozenset({*_MESSAGES, *_INSTRUCTION})
 _REFERENCE = ("reference_answer", "reference", "answer")
 _CATEGORY = ("category",)
 _JSONL = re.compile(r"\.(jsonl?|ndjson)(\.(gz|bz2|xz|zst))?$")

@@ -5,6 +5,7 @@ object only when it is whole, so there the write is the rename.
 """
 
 import errno
+import hashlib
 import json
 import os
 import uuid
@@ -144,6 +145,25 @@ def remove(url: str) -> None:
                 fs.rm(path, recursive=True)
 
     _guarded("remove", url, drop)
+
+
+def version_of(url: str) -> str:
+    """What changes when a file's content does: its digest, or what an object store says of it.
+
+    Empty for what is no single file (a pattern, a saved data set, a name on a hub).
+    """
+    fs, path = filesystem(url)
+
+    def look() -> str:
+        fs.invalidate_cache()
+        if not fs.isfile(path):
+            return ""
+        if "://" in url and not url.startswith("file://"):
+            return str(fs.ukey(path))
+        with fs.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    return _guarded("look at", url, look)
 
 
 def write_json(url: str, data: Any) -> None:

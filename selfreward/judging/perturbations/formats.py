@@ -11,8 +11,16 @@ from selfreward.judging.perturbations.base import WORD, Given
 from selfreward.judging.perturbations.phrases import filler_sentence
 
 LIST_ITEM = re.compile(r"^[ \t]{0,3}(?P<mark>[-*+\u2022]|[0-9]{1,2}[.)])[ \t]+", re.M)
-_BULLETS = re.compile(r"\b(?:bullet(?:ed|s)?|numbered|list)\b", re.IGNORECASE)
-_TABLE = re.compile(r"\btable\b", re.IGNORECASE)
+# "List some songs" asks for songs, not for a form.
+_BULLETS = re.compile(
+    r"\b(?:bullet(?:ed|s)?|numbered|(?:as|in|into) (?:a|the)?\s*(?:\w+ )?list"
+    r"|a (?:\w+ )?list of)\b",
+    re.IGNORECASE,
+)
+_TABLE = re.compile(
+    r"\b(?:(?:as|in|into) (?:a|the)|(?:make|create|draw|write|give)(?: me)? a) (?:\w+ )?table\b",
+    re.IGNORECASE,
+)
 _ONE_WORD = re.compile(r"\b(?:one|single|1)[ -]word\b", re.IGNORECASE)
 _LOWER = re.compile(r"\b(?:all )?lower[ -]?case\b", re.IGNORECASE)
 _UPPER = re.compile(r"\b(?:all caps|upper[ -]?case|(?:all )?capital letters)\b", re.IGNORECASE)

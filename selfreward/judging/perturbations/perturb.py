@@ -14,7 +14,8 @@ category of instructions can bear.
 import random
 from collections.abc import Sequence
 
-from selfreward.judging.answers import matches_reference
+from selfreward.judging.answers import is_checkable, matches_reference
+from selfreward.judging.categories import CATEGORIES
 from selfreward.judging.perturbations.base import Given, Perturbation, Severity
 from selfreward.judging.perturbations.code import mutate_code, premature_end_code, stub_code
 from selfreward.judging.perturbations.constraints import drop_constraint
@@ -72,6 +73,7 @@ MAX_TRIES = 6
 """Draws made to hit the wanted side of the length."""
 
 _FACTS = frozenset({"alter_number", "alter_entity", "negate", "swap_terms", "wrong_final_answer"})
+_NEEDS_A_RIGHT_TEXT = _FACTS | {"wrong_step"}
 _ORDER = frozenset({"shuffle_sentences"})
 _UNSUITED: dict[str, frozenset[str]] = {
     # Nothing to be false about: another name or number makes another story, not a worse one.
@@ -88,10 +90,11 @@ _UNSUITED: dict[str, frozenset[str]] = {
 def kinds_for(category: str | None) -> tuple[str, ...]:
     """Returns the kinds whose label holds for a category of `judging.categories.CATEGORIES`.
 
-    Where the category is unknown only those come that every category can bear. A kind listed here
-    may still find nothing to do in a given response.
+    Where the category is none of these only those come that every category can bear. A kind listed
+    here may still find nothing to do in a given response.
     """
-    unsuited = _UNSUITED.get(category, frozenset()) if category else _all_unsuited()
+    known = category in CATEGORIES
+    unsuited = _UNSUITED.get(category or "", frozenset()) if known else _all_unsuited()
     return tuple(kind for kind in PERTURBATIONS if kind not in unsuited)
 
 
@@ -128,6 +131,10 @@ def perturb(
     text = text.strip()
     words = text.split()
     if not words:
+        return None
+    # A wrong answer that is wrong in another way is no worse than it was.
+    checked = kind in _NEEDS_A_RIGHT_TEXT and is_checkable(reference)
+    if checked and not matches_reference(text, reference or ""):
         return None
     given = Given(
         rng=rng,
