@@ -57,7 +57,8 @@ def _run(model: str, size: int, send: Any) -> None:
                 "model": {"name": model},
                 "engine": {"kind": "scripted", "num_cpus": 0.5, "replicas": 2},
                 "pool": {"path": str(pool), "shard_size": 512, "near_duplicate_threshold": None},
-                "judge": {"rubric": "pairwise_verdict_only", "num_draws": 4},
+                # Rows count here, not draws.
+                "judge": {"rubric": "pairwise_verdict_only", "num_draws": 1},
                 "evaluation": {"heldout_pairs": 16, "validation_pairs": 0},
                 "ray": {"rows_per_call": 64},
             }
