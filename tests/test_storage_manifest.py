@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from selfreward.config import RunConfig
 from selfreward.config_loading import identity
 from selfreward.errors import RecipeChangedError, StorageError
+from selfreward.layout import join
 from selfreward.storage import files
 from selfreward.storage.manifest import (
     complete,
@@ -60,6 +61,8 @@ def test_a_stage_is_opened_then_gone_on_with_then_complete(folder: str) -> None:
 
 
 def changed(folder: str, recipe: dict[str, Any]) -> str:
+    # A stage that made nothing yet would take the new recipe.
+    files.write_bytes(join(folder, "_parts", "00000", "part.parquet"), b"rows")
     with pytest.raises(RecipeChangedError) as caught:
         open_stage(folder, "respond", recipe)
     assert "\n" not in str(caught.value)
@@ -146,3 +149,19 @@ def test_versions_name_what_decides_the_output() -> None:
     found = versions()
     assert {"ray", "torch", "git"} <= set(found)
     assert all(found.values())
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_a_stage_that_made_nothing_yet_takes_a_mended_recipe(where: str, tmp_path: Path) -> None:
+    folder = f"{tmp_path}/pool" if where == "local" else f"memory://{tmp_path.name}/pool"
+    open_stage(folder, "pool", {"path": "mistyped.jsonl"})
+    mended = open_stage(folder, "pool", {"path": "right.jsonl"})
+    assert mended.recipe == {"path": "right.jsonl"}
+    files.write_bytes(join(folder, "_parts", "00000", "part.parquet"), b"rows")
+    with pytest.raises(RecipeChangedError, match="path: "):
+        open_stage(folder, "pool", {"path": "another.jsonl"})
+    # Nor is a complete stage without rows begun anew.
+    empty = f"{folder}-empty"
+    complete(empty, open_stage(empty, "pool", {"path": "a.jsonl"}), [], 0.0)
+    with pytest.raises(RecipeChangedError, match="path: "):
+        open_stage(empty, "pool", {"path": "b.jsonl"})

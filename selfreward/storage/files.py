@@ -133,6 +133,17 @@ def list_files(url: str, suffix: str = "") -> list[str]:
     return _guarded("list", url, look)
 
 
+def count_files(url: str) -> int:
+    """Returns how many files a folder holds, those in folders inside it too; 0 if absent."""
+    fs, path = filesystem(url)
+
+    def look() -> int:
+        fs.invalidate_cache()  # as in `list_files`
+        return len(fs.find(path))
+
+    return _guarded("list", url, look)
+
+
 def remove(url: str) -> None:
     """Removes a file or a whole folder, if it is there."""
     fs, path = filesystem(url)

@@ -78,11 +78,17 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def open_stage(folder: str, stage: str, recipe: Mapping[str, Any]) -> Manifest:
     """Returns the manifest to work under: a complete one means there is nothing to do.
 
+    A stage that failed before it made anything, on a mistyped path for instance, is begun anew.
+
     Raises:
         RecipeChangedError: the folder holds the output of another recipe.
     """
     flat = flatten(recipe)
     existing = read_manifest(folder)
+    if existing is not None and existing.fingerprint != fingerprint(flat):
+        # Only the manifest is there where an attempt ended at once.
+        made_nothing = not existing.is_complete and files.count_files(folder) <= 1
+        existing = None if made_nothing else existing
     if existing is None:
         manifest = Manifest(
             stage=stage,
