@@ -214,7 +214,7 @@ def _print_tables(
     heading: str, shown: Sequence[tuple[Cells, list[Cells]]], console: Console
 ) -> None:
     wide = (
-        console if console.is_terminal else Console(width=118, highlight=False, file=console.file)
+        console if console.is_terminal else Console(width=150, highlight=False, file=console.file)
     )
     parts: list[Any] = [Text(heading)]
     for headings, rows in shown:
