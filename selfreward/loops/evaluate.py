@@ -36,7 +36,7 @@ from selfreward.loops.pools import PlacedModel
 from selfreward.loops.session import open_cluster, place, run_model
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.metrics.pairwise import PairOutcome
-from selfreward.preflight import evaluation_bundles
+from selfreward.preflight import Bundle, evaluation_bundles
 from selfreward.reports.progress import Display
 from selfreward.stages.baseline import Baseline
 from selfreward.stages.judge import Judge
@@ -60,8 +60,11 @@ def evaluate_judge(request: EvaluateRequest, display: Display | None = None) -> 
     config = config.model_copy(update={"run_dir": work})
     judge = _Judge.of(spec, config)
     layout = Layout(absolute_path(work))
-    bundles = evaluation_bundles(config, with_engine=spec.needs_engine)
-    with open_cluster(config, layout, display or Display(), bundles) as run:
+
+    def held() -> list[list[Bundle]]:
+        return evaluation_bundles(config, with_engine=spec.needs_engine)
+
+    with open_cluster(config, layout, display or Display(), held) as run:
         return _Evaluation(run, judge, request).measure()
 
 

@@ -1,7 +1,7 @@
 """Opening a run: its folder, its seed model, Ray, the engine pools; and closing all of it."""
 
 import getpass
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,17 +48,18 @@ def open_cluster(
     config: RunConfig,
     layout: Layout,
     display: Display,
-    phases: Sequence[Sequence[Bundle]] | None = None,
+    phases: Callable[[], Sequence[Sequence[Bundle]]] | None = None,
 ) -> Iterator[Run]:
     """Joins Ray and yields what steps need; engines start when first asked for.
 
-    `phases` are the resources that are held at once, where they are not those of a whole run.
+    `phases` says which resources are held at once, where they are not those of a whole run; it is
+    asked once Ray is there, since an engine's device may depend on the cluster.
 
     Raises:
         ResourceError: the cluster cannot hold what the config asks for; nothing was started then.
     """
     with ray_session(config):
-        check_resources(config, phases)
+        check_resources(config, phases() if phases is not None else None)
         board = BoardHandle()
         pools = Pools(config, content_id("run", layout.root, getpass.getuser(), now()), display)
         try:
