@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from selfreward.metrics import comparison
+from selfreward.metrics import intervals
 from selfreward.metrics.comparison import compare_judges, macro_comparison, macro_interval
 from selfreward.metrics.intervals import bootstrap_interval, sign_flip_test
 from tests.outcome_tools import TIE, UNPARSED, chose, pair
@@ -161,7 +161,7 @@ def test_neither_slices_nor_the_order_of_names_change_the_figures(
     reordered = {name: after[name] for name in "ba"}
     expected = macro_comparison(before, after)
     assert macro_comparison(before, reordered) == expected
-    monkeypatch.setattr(comparison, "_VALUES_AT_ONCE", 110)
+    monkeypatch.setattr(intervals, "_VALUES_AT_ONCE", 110)
     sliced = macro_comparison(before, after, num_samples=1001)
     assert sliced.difference == expected.difference
     assert sliced.p_value == pytest.approx(expected.p_value, abs=0.06)

@@ -5,20 +5,24 @@ large one does not drown a small one. Its chance comes from inside the data sets
 them: the data sets are the ones that were chosen, not a sample of others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from selfreward.metrics.intervals import McNemarTest, PairedTest, mcnemar_exact, sign_flip_test
+from selfreward.metrics.intervals import (
+    McNemarTest,
+    PairedTest,
+    in_slices,
+    mcnemar_exact,
+    percentiles,
+    sign_flip_test,
+)
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
 
 FloatArray = npt.NDArray[np.float64]
-
-# Resamples are drawn in slices of about this many values, so memory stays small for long arrays.
-_VALUES_AT_ONCE = 1 << 22
 
 # Means of thirds are not exact: equal statistics must compare as equal.
 _ROUNDING = 1e-12
@@ -148,13 +152,6 @@ def _checked(values: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
     return arrays
 
 
-def _in_slices(num_values: int, num_samples: int, draw: Callable[[int], FloatArray]) -> FloatArray:
-    """Returns `num_samples` statistics, asking `draw(count)` for some at a time."""
-    at_once = max(1, _VALUES_AT_ONCE // max(1, num_values))
-    counts = [min(at_once, num_samples - done) for done in range(0, num_samples, at_once)]
-    return np.concatenate([draw(count) for count in counts])
-
-
 def _resampled_macro(
     arrays: Mapping[str, FloatArray], num_samples: int, rng: np.random.Generator
 ) -> FloatArray:
@@ -167,7 +164,7 @@ def _resampled_macro(
             means: FloatArray = values[drawn].mean(axis=1)
             return means
 
-        total += _in_slices(len(values), num_samples, draw)
+        total += in_slices(len(values), num_samples, draw)
     return total / len(arrays)
 
 
@@ -185,14 +182,8 @@ def _flipped_macro(
             sums: FloatArray = signs @ nonzero
             return sums
 
-        total += _in_slices(len(nonzero), num_samples, draw)
+        total += in_slices(len(nonzero), num_samples, draw)
     return total / len(differences)
-
-
-def _percentiles(statistics: FloatArray, confidence: float) -> tuple[float, float]:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(statistics, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def _means(arrays: Mapping[str, FloatArray]) -> dict[str, float]:
@@ -217,7 +208,7 @@ def macro_interval(
     resampled = _resampled_macro(arrays, num_samples, np.random.default_rng(seed))
     return MacroMean(
         mean=float(np.mean([*means.values()])),
-        ci=_percentiles(resampled, confidence),
+        ci=percentiles(resampled, confidence),
         data_sets=means,
     )
 
@@ -254,7 +245,7 @@ def macro_comparison(
     count = int(np.count_nonzero(flipped >= observed - _ROUNDING))
     return MacroComparison(
         difference=observed,
-        ci=_percentiles(_resampled_macro(differences, num_samples, resampling), confidence),
+        ci=percentiles(_resampled_macro(differences, num_samples, resampling), confidence),
         # One is added to both counts, so that no p-value is 0 (Davison and Hinkley 1997, 4.2.3).
         p_value=(1 + count) / (1 + num_samples),
         data_sets=means,

@@ -55,13 +55,13 @@ def _floats(values: npt.ArrayLike, name: str) -> FloatArray:
     return array
 
 
-def _resampled(
+def in_slices(
     num_values: int,
     num_samples: int,
     draw: Callable[[int], FloatArray],
 ) -> FloatArray:
     """Returns `num_samples` statistics, asking `draw(count)` for some at a time."""
-    at_once = max(1, _VALUES_AT_ONCE // num_values)
+    at_once = max(1, _VALUES_AT_ONCE // max(1, num_values))
     counts = [min(at_once, num_samples - done) for done in range(0, num_samples, at_once)]
     return np.concatenate([draw(count) for count in counts])
 
@@ -73,10 +73,12 @@ def _bootstrap_means(values: FloatArray, num_samples: int, seed: int) -> FloatAr
         means: FloatArray = values[rng.integers(0, len(values), (count, len(values)))].mean(axis=1)
         return means
 
-    return _resampled(len(values), num_samples, draw)
+    return in_slices(len(values), num_samples, draw)
 
 
-def _percentiles(means: FloatArray, confidence: float) -> tuple[float, float]:
+def percentiles(means: FloatArray, confidence: float) -> tuple[float, float]:
+    """The interval that holds the share `confidence` of the statistics, as much left out at each
+    end."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
@@ -90,7 +92,7 @@ def bootstrap_interval(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. Raises
     ValueError for an empty array.
     """
-    return _percentiles(_bootstrap_means(_floats(values, "values"), num_samples, seed), confidence)
+    return percentiles(_bootstrap_means(_floats(values, "values"), num_samples, seed), confidence)
 
 
 def _differences(before: npt.ArrayLike, after: npt.ArrayLike) -> FloatArray:
@@ -131,7 +133,7 @@ def paired_bootstrap_test(
     means = _bootstrap_means(differences, num_samples, seed)
     return PairedTest(
         difference=observed,
-        ci=_percentiles(means, confidence),
+        ci=percentiles(means, confidence),
         p_value=_share_at_least(means - observed, observed),
     )
 
@@ -160,10 +162,10 @@ def sign_flip_test(
         means: FloatArray = signs @ nonzero / len(differences)
         return means
 
-    flipped = _resampled(max(1, len(nonzero)), num_samples, draw)
+    flipped = in_slices(max(1, len(nonzero)), num_samples, draw)
     return PairedTest(
         difference=observed,
-        ci=_percentiles(_bootstrap_means(differences, num_samples, seed), confidence),
+        ci=percentiles(_bootstrap_means(differences, num_samples, seed), confidence),
         p_value=_share_at_least(flipped, observed),
     )
 

@@ -1,10 +1,10 @@
 """The rating stage: K scores of one response each, read by a judge with a pointwise rubric."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from selfreward.config import SamplingConfig
-from selfreward.engines.protocol import Generate, GenerationRequest, Sampling
+from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest, Sampling
 from selfreward.judging.pointwise import (
     get_pointwise_rubric,
     parse_pointwise,
@@ -37,28 +37,21 @@ class Rate:
     ) -> list[RowResult[Rating]]:
         rubric = get_pointwise_rubric(self.rubric_id)
         completions = await generate([self._request(row) for row in rows])
-        results = []
-        for row, completion in zip(rows, completions, strict=True):
-            result = RowResult[Rating](row.id)
-            drop = failed(completion, row.id, self.name)
-            if drop is not None:
-                result.dropped.append(drop)
-            result.records += [
-                Rating.new(
-                    response_id=row.id,
-                    judge=completion.model,
-                    rubric_id=self.rubric_id,
-                    draw=i,
-                    text=draw.text,
-                    finish_reason=draw.finish_reason,
-                    num_tokens=draw.num_tokens,
-                    num_prompt_tokens=completion.num_prompt_tokens,
-                    verdict=parse_pointwise(rubric, draw.text, draw.finish_reason, draw.logps),
-                )
-                for i, draw in enumerate(completion.draws)
-            ]
-            results.append(result)
-        return results
+
+        def rated(row: ScoredResponse, index: int, draw: Draw, completion: Completion) -> Rating:
+            return Rating.new(
+                response_id=row.id,
+                judge=completion.model,
+                rubric_id=self.rubric_id,
+                draw=index,
+                text=draw.text,
+                finish_reason=draw.finish_reason,
+                num_tokens=draw.num_tokens,
+                num_prompt_tokens=completion.num_prompt_tokens,
+                verdict=parse_pointwise(rubric, draw.text, draw.finish_reason, draw.logps),
+            )
+
+        return _results(rows, completions, self.name, rated)
 
     def _request(self, row: ScoredResponse) -> GenerationRequest:
         rubric = get_pointwise_rubric(self.rubric_id)
@@ -99,25 +92,33 @@ class RateByReward:
             )
             for row in rows
         ]
-        results = []
-        for row, completion in zip(rows, await generate(asked), strict=True):
-            result = RowResult[Rating](row.id)
-            drop = failed(completion, row.id, self.name)
-            if drop is not None:
-                result.dropped.append(drop)
-            result.records += [
-                Rating.new(
-                    response_id=row.id,
-                    judge=completion.model,
-                    rubric_id="reward",
-                    draw=0,
-                    text="",
-                    finish_reason=draw.finish_reason,
-                    num_tokens=0,
-                    num_prompt_tokens=completion.num_prompt_tokens,
-                    verdict=Verdict(outcome=Outcome.SCORE, score=draw.score),
-                )
-                for draw in completion.draws
-            ]
-            results.append(result)
-        return results
+
+        def rated(row: ScoredResponse, index: int, draw: Draw, completion: Completion) -> Rating:
+            return Rating.new(
+                response_id=row.id,
+                judge=completion.model,
+                rubric_id="reward",
+                draw=index,
+                text="",
+                finish_reason=draw.finish_reason,
+                num_tokens=0,
+                num_prompt_tokens=completion.num_prompt_tokens,
+                verdict=Verdict(outcome=Outcome.SCORE, score=draw.score),
+            )
+
+        return _results(rows, await generate(asked), self.name, rated)
+
+
+def _results(
+    rows: Sequence[ScoredResponse],
+    completions: Sequence[Completion],
+    stage: str,
+    rated: Callable[[ScoredResponse, int, Draw, Completion], Rating],
+) -> list[RowResult[Rating]]:
+    """One result a row: a rating of each draw, or the drop of a request that was refused."""
+    results = []
+    for row, completion in zip(rows, completions, strict=True):
+        drop = failed(completion, row.id, stage)
+        ratings = [rated(row, i, draw, completion) for i, draw in enumerate(completion.draws)]
+        results.append(RowResult(row.id, ratings, [] if drop is None else [drop]))
+    return results

@@ -211,19 +211,26 @@ def mutate_code(text: str, given: Given) -> str | None:
     return spliced(text, done) if done else None
 
 
+def _longest_block(text: str) -> tuple[int, int, list[str]] | None:
+    """Start, end and lines of the longest code block; None without one of three lines."""
+    spans = code_spans(text)
+    if not spans:
+        return None
+    start, end = max(spans, key=lambda span: span[1] - span[0])
+    lines = text[start:end].rstrip("\n").split("\n")
+    return (start, end, lines) if len(lines) >= 3 else None
+
+
 def premature_end_code(text: str, given: Given) -> str | None:
     """Ends the longest code block early: after 70-90%, 35-70% or 10-35% of its lines.
 
     The text behind the block stays, so that only the code shows the cut. Longer: the prose is
     padded.
     """
-    spans = code_spans(text)
-    if not spans:
+    block = _longest_block(text)
+    if block is None:
         return None
-    start, end = max(spans, key=lambda span: span[1] - span[0])
-    lines = text[start:end].rstrip("\n").split("\n")
-    if len(lines) < 3:
-        return None
+    start, end, lines = block
     low, high = ((0.7, 0.9), (0.35, 0.7), (0.1, 0.35))[given.severity - 1]
     keep = min(len(lines) - 1, max(1, round(len(lines) * given.rng.uniform(low, high))))
     made = text[:start] + "\n".join(lines[:keep]) + "\n" + text[end:]
@@ -244,13 +251,10 @@ def stub_code(text: str, given: Given) -> str | None:
 
     A quarter, half or all but the first line go. Longer: the prose is padded.
     """
-    spans = code_spans(text)
-    if not spans:
+    block = _longest_block(text)
+    if block is None:
         return None
-    start, end = max(spans, key=lambda span: span[1] - span[0])
-    lines = text[start:end].rstrip("\n").split("\n")
-    if len(lines) < 3:
-        return None
+    start, end, lines = block
     share = (0.25, 0.5, 1.0)[given.severity - 1]
     count = min(len(lines) - 1, max(1, round(share * len(lines))))
     first = given.rng.randint(1, len(lines) - count)

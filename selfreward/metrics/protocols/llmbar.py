@@ -7,13 +7,14 @@ which both name the same response. Chance is 0.5 in both.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.metrics.protocols.means import mean_if_complete
 
 DATA_NEEDED: str = (
     "llmbar: pair file with id, source, subset (Natural, Neighbor, GPTInst, GPTOut or Manual),"
@@ -91,18 +92,12 @@ def _subset_score(outcomes: Sequence[PairOutcome]) -> LLMBarScore:
     )
 
 
-def _mean(rates: Iterable[float | None]) -> float | None:
-    values = list(rates)
-    known = [value for value in values if value is not None]
-    return fmean(known) if values and len(known) == len(values) else None
-
-
 def _mean_score(scores: Sequence[LLMBarScore]) -> LLMBarScore:
     return LLMBarScore(
         n=sum(score.n for score in scores),
-        accuracy=_mean(score.accuracy for score in scores),
-        agreement=_mean(score.agreement for score in scores),
-        published_agreement=_mean(score.published_agreement for score in scores),
+        accuracy=mean_if_complete(score.accuracy for score in scores),
+        agreement=mean_if_complete(score.agreement for score in scores),
+        published_agreement=mean_if_complete(score.published_agreement for score in scores),
     )
 
 

@@ -16,12 +16,12 @@ scoring of its own for judges that may fail, so there is one scoring here.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.metrics.protocols.means import mean_if_complete
 
 DATA_NEEDED: str = (
     "rm_bench: pair file with id, source, subset (chat, math, code, safety-refuse or"
@@ -125,12 +125,6 @@ def domain_of(name: str) -> str | None:
     return next((domain for domain in DOMAINS if name.lower().startswith(domain)), None)
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    listed = list(values)
-    known = [value for value in listed if value is not None]
-    return fmean(known) if listed and len(known) == len(listed) else None
-
-
 def _style_scores(comparisons: Sequence[_Comparison]) -> StyleScores:
     size = len(STYLES)
     sums, counts = np.zeros((size, size)), np.zeros((size, size), dtype=np.int64)
@@ -146,7 +140,7 @@ def _style_scores(comparisons: Sequence[_Comparison]) -> StyleScores:
     }
 
     def mean_where(is_meant: Callable[[int, int], bool]) -> float | None:
-        return _mean(value for cell, value in cells.items() if is_meant(*cell))
+        return mean_if_complete(value for cell, value in cells.items() if is_meant(*cell))
 
     easy = mean_where(lambda row, column: row > column)
     normal = mean_where(lambda row, column: row == column)
@@ -157,7 +151,7 @@ def _style_scores(comparisons: Sequence[_Comparison]) -> StyleScores:
         easy=easy,
         normal=normal,
         hard=hard,
-        average=_mean((easy, normal, hard)),
+        average=mean_if_complete((easy, normal, hard)),
     )
 
 
@@ -168,10 +162,10 @@ def _report(comparisons: Iterable[_Comparison]) -> RMBenchReport:
     domains: Mapping[str, StyleScores] = {name: _style_scores(groups[name]) for name in DOMAINS}
     return RMBenchReport(
         domains=dict(domains),
-        easy=_mean(scores.easy for scores in domains.values()),
-        normal=_mean(scores.normal for scores in domains.values()),
-        hard=_mean(scores.hard for scores in domains.values()),
-        overall=_mean(scores.average for scores in domains.values()),
+        easy=mean_if_complete(scores.easy for scores in domains.values()),
+        normal=mean_if_complete(scores.normal for scores in domains.values()),
+        hard=mean_if_complete(scores.hard for scores in domains.values()),
+        overall=mean_if_complete(scores.average for scores in domains.values()),
         missing=tuple(name for name, scores in domains.items() if scores.average is None),
         unknown=tuple(sorted({comparison.domain for comparison in groups[None]})),
     )
