@@ -7,25 +7,22 @@ place where a user looks a setting up.
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-OPERATIONAL: dict[str, Any] = {"operational": True}
+from selfreward.config_base import OPERATIONAL, Fraction, SamplingConfig, Section
+from selfreward.config_base import operational as _op
+from selfreward.config_self_rewarding import (
+    CandidatesConfig,
+    CollapseConfig,
+    MetaJudgeConfig,
+    PreferencesConfig,
+    SeedsConfig,
+    SelfInstructConfig,
+)
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    # Infinities and NaN have no JSON form, so no fingerprint.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
-
-
-def _op(default: Any, **limits: Any) -> Any:
-    """A field that says where or how fast, not what: left out of fingerprints."""
-    return Field(default=default, json_schema_extra=OPERATIONAL, **limits)
+__all__ = ["OPERATIONAL", "SamplingConfig", "Section"]
 
 
 class ModelConfig(Section):
@@ -91,15 +88,6 @@ class GeneratorConfig(Section):
 
     model: ModelConfig
     engine: EngineConfig = Field(default_factory=EngineConfig)
-
-
-class SamplingConfig(Section):
-    temperature: float = Field(default=0.7, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
-    """0 is off."""
-    min_p: Fraction = 0.0
-    max_tokens: int = Field(default=512, ge=1)
 
 
 class ColumnsConfig(Section):
@@ -216,10 +204,12 @@ class JudgeConfig(Section):
 
 
 class RatingConfig(Section):
-    """Scores of single responses, for evaluation."""
+    """Scores of single responses: what the self-rewarding loop pairs by, and an evaluation."""
 
     rubric: str = "pointwise_additive"
-    """Id of a rubric in judging/pointwise.py."""
+    """Id of a rubric in judging/pointwise.py, or the path of a YAML file with one's own."""
+    num_draws: int = Field(default=3, ge=1)
+    """K: readings of each response, averaged (arXiv 2401.10020: 3); an evaluation has its own."""
     guided: bool = True
     """Guided decoding: the completion must end in a parseable score."""
     expected: bool = False
@@ -263,6 +253,9 @@ class TrainingConfig(Section):
     dpo_beta: float = Field(default=0.1, gt=0)
     nll_weight: float = Field(default=1.0, ge=0)
     """DPO: weight of the length-normalised NLL of the chosen completion (arXiv 2404.19733)."""
+    dpo_reference: Literal["start", "first"] = "start"
+    """DPO: the reference is the model training starts from (arXiv 2401.10020), or the run's
+    first one."""
     precision: Literal["bf16", "fp32"] = "bf16"
     lora: LoraConfig | None = None
     num_workers: int = _op(1, ge=1)
@@ -291,6 +284,13 @@ class EvaluationConfig(Section):
     labelled_pairs: tuple[str, ...] = ()
     """JSONL or Parquet files with {prompt|messages, chosen, rejected}; measured beside."""
     max_labelled_pairs: int | None = Field(default=None, ge=1)
+    scored_responses: tuple[str, ...] = ()
+    """JSONL or Parquet files with {messages, response, score, scale}: human scores that the
+    self-rewarding loop's own are compared with."""
+    max_scored_responses: int | None = Field(default=None, ge=1)
+    head_to_head_judge: str | None = None
+    """Who compares the answers of two models: None is the frozen seed; a model or an endpoint's
+    URL. Never the model under test by itself."""
     sampling: SamplingConfig = Field(
         default_factory=lambda: SamplingConfig(temperature=0.0, max_tokens=512)
     )
@@ -310,7 +310,7 @@ class PromotionConfig(Section):
 
 
 class LoopConfig(Section):
-    kind: Literal["self_taught"] = "self_taught"
+    kind: Literal["self_taught", "self_rewarding"] = "self_taught"
     iterations: int = Field(default=1, ge=1)
     start_from: Literal["seed", "previous"] = "seed"
     """Weights each iteration's training starts from; the paper restarts from the seed."""
@@ -356,6 +356,14 @@ class RunConfig(Section):
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     rating: RatingConfig = Field(default_factory=RatingConfig)
     select: SelectConfig = Field(default_factory=SelectConfig)
+    seeds: SeedsConfig = Field(default_factory=SeedsConfig)
+    seed_training: TrainingConfig = Field(default_factory=TrainingConfig)
+    """Self-rewarding: the SFT on the seeds that makes M1; `training` is that of later rounds."""
+    self_instruct: SelfInstructConfig = Field(default_factory=SelfInstructConfig)
+    candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
+    preferences: PreferencesConfig = Field(default_factory=PreferencesConfig)
+    meta_judge: MetaJudgeConfig = Field(default_factory=MetaJudgeConfig)
+    collapse: CollapseConfig = Field(default_factory=CollapseConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)

@@ -357,8 +357,10 @@ class TrainingExample:
     messages: Conversation
     target: str
     pair_id: str
+    """The pair, instruction or group of responses it is about."""
     judgment_id: str | None
-    gold: Literal["first", "second"]
+    gold: Literal["first", "second"] | None = None
+    """The right verdict, where the target is a verdict on a pair."""
     counter_target: str | None = None
     """The same text with the other verdict: lets training measure verdict accuracy."""
 
@@ -376,11 +378,16 @@ class Preference:
     chosen: str
     rejected: str
     pair_id: str
+    """The pair or instruction it is about."""
     chosen_id: str
     rejected_id: str
-    gold: Literal["first", "second"]
+    gold: Literal["first", "second"] | None = None
+    """The right verdict, where the completions are verdicts on a pair."""
     chosen_score: float | None = None
     rejected_score: float | None = None
+    label_confidence: float = 1.0
+    """Weight of the preference as it stands; the rest, up to 1, is the weight of its opposite
+    (arXiv 2410.12735)."""
 
     @property
     def score_margin(self) -> float | None:

@@ -24,6 +24,12 @@ from selfreward.records import (
     TrainingExample,
 )
 from selfreward.records_scores import PairScore, Rating, ScoredResponse
+from selfreward.records_self_rewarding import (
+    CreatedInstruction,
+    RatingPair,
+    ResponseLikelihood,
+    SampledInstruction,
+)
 
 RecordT = TypeVar("RecordT")
 
@@ -38,6 +44,10 @@ STORED_RECORDS: dict[str, type] = {
     "ScoredResponse": ScoredResponse,
     "Rating": Rating,
     "PairScore": PairScore,
+    "CreatedInstruction": CreatedInstruction,
+    "SampledInstruction": SampledInstruction,
+    "ResponseLikelihood": ResponseLikelihood,
+    "RatingPair": RatingPair,
 }
 
 _SCALARS: dict[type, pa.DataType] = {

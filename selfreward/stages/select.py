@@ -144,7 +144,7 @@ class Balance:
         results: list[RowResult[TrainingRow]] = []
         for row in rows:
             result: RowResult[TrainingRow] = RowResult(row.id)
-            if balance_rank(row.id) <= self.cutoffs.get(row.gold, -1):
+            if balance_rank(row.id) <= self.cutoffs.get(str(row.gold), -1):
                 result.records.append(row)
             else:
                 result.dropped.append(
@@ -163,5 +163,5 @@ def label_ranks(url: str, out_type: type[Any]) -> dict[str, np.ndarray]:
     """Ranks of one shard's rows by gold label, 8 bytes a row."""
     ranks: dict[str, list[int]] = {"first": [], "second": []}
     for row in read_records(url, out_type):
-        ranks[row.gold].append(balance_rank(row.id))
+        ranks[str(row.gold)].append(balance_rank(row.id))
     return {gold: np.array(values, dtype=np.int64) for gold, values in ranks.items()}

@@ -1,0 +1,30 @@
+"""What every section of the config is made of: its strictness, its marks, and sampling."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OPERATIONAL: dict[str, Any] = {"operational": True}
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    # Infinities and NaN have no JSON form, so no fingerprint.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+def operational(default: Any, **limits: Any) -> Any:
+    """A field that says where or how fast, not what: left out of fingerprints."""
+    return Field(default=default, json_schema_extra=OPERATIONAL, **limits)
+
+
+class SamplingConfig(Section):
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 is off."""
+    min_p: Fraction = 0.0
+    max_tokens: int = Field(default=512, ge=1)

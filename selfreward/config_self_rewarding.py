@@ -1,0 +1,132 @@
+"""Sections of the config that only the self-rewarding loop reads (arXiv 2401.10020)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from selfreward.config_base import Fraction, SamplingConfig, Section
+
+
+class SeedsConfig(Section):
+    """What M1 is trained on: instructions with answers (IFT) and judgments that agree with people
+    (EFT), sections 2.1 and 3.1.1."""
+
+    ift: tuple[str, ...] = ("sample:ift",)
+    """Files with {messages|instruction, response}; the first turns also seed self-instruct."""
+    max_ift: int | None = Field(default=None, ge=1)
+    ift_heldout: int = Field(default=8, ge=0)
+    """Rows kept out of training, whose perplexity is measured after each iteration."""
+    ranked: tuple[str, ...] = ("sample:ranked",)
+    """Files with {messages, response, score}: several responses to a prompt that people ranked;
+    judgments of them become EFT. Empty: no EFT."""
+    max_ranked: int | None = Field(default=None, ge=1)
+    sft_before_judging: bool = False
+    """True: a model trained on IFT alone writes the EFT judgments, as in the paper, which starts
+    from a base model; False: the seed itself writes them."""
+    draws_per_response: int = Field(default=8, ge=1)
+    """Judgments of each ranked response; those of one draw are compared with people's order."""
+    min_agreement: float = Field(default=1.0, ge=-1, le=1)
+    """Least Kendall tau-b between the scores of one draw and people's."""
+    max_modal_share: Fraction = 0.4
+    """The most common score is thinned out to this share of the judgments."""
+
+
+def _created() -> SamplingConfig:
+    return SamplingConfig(temperature=0.6, top_p=0.9, max_tokens=128)
+
+
+class SelfInstructConfig(Section):
+    """New instructions written after examples (section 2.3; arXiv 2212.10560)."""
+
+    enabled: bool = True
+    """False: each iteration takes its slice of `pool`."""
+    by: Literal["seed", "current"] = "seed"
+    """The paper asks a fixed model; later ones ramble into several instructions at once."""
+    completions: int = Field(default=256, ge=1)
+    """Completions asked for in each iteration."""
+    rounds: int = Field(default=4, ge=1)
+    """The completions are made in so many rounds; what a round kept can be an example in the next
+    and is what the next is compared with."""
+    seed_shots: int = Field(default=6, ge=1)
+    generated_shots: int = Field(default=2, ge=0)
+    """Examples from earlier rounds; seeds stand in while there are none."""
+    several: Literal["split", "drop"] = "split"
+    """What becomes of a completion that holds several instructions."""
+    max_rouge_l: float = Field(default=0.7, gt=0, le=1)
+    """A new instruction is dropped if its ROUGE-L with any kept one reaches this."""
+    min_words: int = Field(default=3, ge=1)
+    max_words: int = Field(default=150, ge=1)
+    keywords: tuple[str, ...] = ()
+    """Words of one's own that drop an instruction, beside the built-in ones for tasks that text
+    cannot answer."""
+    near_duplicate_threshold: float | None = Field(default=0.8, gt=0, le=1)
+    """As `pool.near_duplicate_threshold`, against all kept instructions."""
+    sampling: SamplingConfig = Field(default_factory=_created)
+
+
+class CandidatesConfig(Section):
+    num_candidates: int = Field(default=4, ge=2)
+    """N: responses of each instruction."""
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.7, top_p=0.9)
+    )
+    keep_truncated: bool = False
+
+
+class PreferencesConfig(Section):
+    """From scored candidates to training data."""
+
+    kind: Literal["pairs", "positive_only"] = "pairs"
+    """`positive_only`: SFT on the responses that scored at least `min_positive_score` (the
+    paper's ablation, appendix A.4)."""
+    min_positive_score: float = 5.0
+    min_scored: int = Field(default=2, ge=2)
+    """Candidates of an instruction that must have a score."""
+    length_rho: Fraction = 0.0
+    """Length rule (arXiv 2407.19594, section 2.3): the shortest response within this share of the
+    score range from the top is chosen, the longest within it from the bottom rejected. 0 is best
+    against worst."""
+    min_margin: float = Field(default=0.0, ge=0)
+    """Least difference of the two scores; ties are dropped in any case."""
+    rejected_from: Literal["current", "first"] = "current"
+    """`first`: the rejected response is one of the seed model's (Temporal, arXiv 2508.06026)."""
+    consistency: bool = False
+    """Weigh each preference by how much the rankings of this model and the one before agree
+    (CREAM, arXiv 2410.12735)."""
+
+
+class MetaJudgeConfig(Section):
+    """The model compares its own judgments and learns from the best and the worst
+    (arXiv 2407.19594)."""
+
+    enabled: bool = False
+    rubric: str = "meta_verdict_only"
+    guided: bool = True
+    max_pairs_per_response: int = Field(default=6, ge=1)
+    """Pairs of judgments compared for the response whose scores vary most."""
+    max_chosen_chars: int | None = Field(default=1100, ge=1)
+    """Judgments longer than this are never the chosen one: judges grow wordy otherwise."""
+    last_iteration: int | None = Field(default=None, ge=2)
+    """Meta-judge only up to this iteration; None: in all."""
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.7, max_tokens=8)
+    )
+
+
+class CollapseConfig(Section):
+    """Thresholds that stop the loop; None watches without stopping."""
+
+    max_saturation: float | None = Field(default=0.95, gt=0, le=1)
+    """Largest share of candidates with the highest score of the rubric."""
+    max_tie_rate: float | None = Field(default=0.98, gt=0, le=1)
+    """Largest share of instructions whose candidates all got the same score."""
+    max_length_ratio: float | None = Field(default=4.0, gt=1)
+    """Mean response length against the seed's on the same evaluation instructions."""
+    min_distinct_2: float | None = Field(default=0.1, ge=0, le=1)
+    """Least share of distinct word pairs among all word pairs of the new instructions."""
+    max_near_duplicates: float | None = Field(default=0.9, gt=0, le=1)
+    """Largest share of new instructions dropped as too similar to kept ones."""
+    min_seed_agreement: float | None = Field(default=None, ge=-1, le=1)
+    """Least Kendall tau between the scores of this model and of the frozen seed."""
+    max_kl: float | None = Field(default=20.0, gt=0)
+    """Largest KL(M_t || M_0) per response, in nats, on responses of M_t."""
