@@ -1,7 +1,7 @@
 """Benchmarks of the pipeline, printed as JSON.
 
 python -m ray_jobs.benchmark [throughput] [evaluation] [adaptive] [training] [memory]
-                             (none named: all)
+                             [self_instruct] (none named: all)
 """
 
 import json
@@ -20,6 +20,7 @@ from selfreward.benchmarks.generation import (
     judge_throughput,
 )
 from selfreward.benchmarks.memory import driver_memory
+from selfreward.benchmarks.self_instruct import filter_throughput
 from selfreward.config import RunConfig
 from selfreward.config_loading import load_config
 from selfreward.engines.models import resolve_model
@@ -51,6 +52,7 @@ def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
             resolve_model(config.model.name), make_preferences(64)
         ),
         "memory": lambda: driver_memory(config),
+        "self_instruct": filter_throughput,
     }
 
 

@@ -1,4 +1,5 @@
-"""The command line: `selfreward run`, `status`, `doctor`, `evaluate`, `compare`.
+"""The command line: `selfreward run`, `status`, `doctor`, `evaluate`, `compare`, and those of
+`cli_inspect`.
 
 Heavy imports wait for their command.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from selfreward import cli_inspect
 from selfreward.errors import ConfigError, SelfRewardError, UserError
 
 if TYPE_CHECKING:
@@ -43,12 +45,12 @@ def run(
 ) -> None:
     """Run a loop; run the same command again to go on after any interruption."""
     from selfreward.config_loading import load_config
-    from selfreward.loops.self_taught import run_self_taught
+    from selfreward.loops.kinds import run_loop
     from selfreward.reports.progress import Display
     from selfreward.reports.summary import print_summary, read_summary
 
     display = Display()
-    layout = run_self_taught(load_config(config, overrides or ()), force, display)
+    layout = run_loop(load_config(config, overrides or ()), force, display)
     print_summary(read_summary(layout), display.console)
 
 
@@ -198,6 +200,10 @@ def compare(
         work=work,
     )
     write_comparison(compare_judges(judge_a, judge_b, request, _display(form)), form, out)
+
+
+app.command()(cli_inspect.explain)
+app.command()(cli_inspect.export)
 
 
 def _display(form: str) -> "Display":

@@ -275,6 +275,11 @@ class TrainingConfig(Section):
     collective_timeout_s: float = _op(1800.0, gt=0)
     timeout_s: float = _op(7 * 24 * 3600.0, gt=0)
 
+    @property
+    def needs_first_model(self) -> bool:
+        """Whether the run's first model is the reference, whatever training starts from."""
+        return self.objective == "dpo" and self.dpo_reference == "first"
+
 
 class EvaluationConfig(Section):
     heldout_pairs: int = Field(default=64, ge=2)

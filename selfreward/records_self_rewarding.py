@@ -8,6 +8,21 @@ from selfreward.records_scores import Rating, ScoredResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreationPrompt:
+    """The examples behind which a model is asked for one more instruction.
+
+    Example: `CreationPrompt(id="cre-7f…", round=2, shot_ids=("ins-01…", "ins-9f…"),
+    shots=("Name a river.", "Add 2 and 3."))`
+    """
+
+    id: str
+    round: int
+    shot_ids: tuple[str, ...]
+    shots: tuple[str, ...]
+    """Their texts, in the order shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedInstruction:
     """An instruction a model wrote after examples, with all that led to it.
 

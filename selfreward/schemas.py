@@ -26,6 +26,7 @@ from selfreward.records import (
 from selfreward.records_scores import PairScore, Rating, ScoredResponse
 from selfreward.records_self_rewarding import (
     CreatedInstruction,
+    CreationPrompt,
     RatingPair,
     ResponseLikelihood,
     SampledInstruction,
@@ -44,6 +45,7 @@ STORED_RECORDS: dict[str, type] = {
     "ScoredResponse": ScoredResponse,
     "Rating": Rating,
     "PairScore": PairScore,
+    "CreationPrompt": CreationPrompt,
     "CreatedInstruction": CreatedInstruction,
     "SampledInstruction": SampledInstruction,
     "ResponseLikelihood": ResponseLikelihood,

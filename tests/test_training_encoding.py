@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from selfreward.errors import DataError
 from selfreward.records import Message, Preference, TrainingExample
 from selfreward.training.collate import collate
 from selfreward.training.encoding import (
@@ -10,6 +11,7 @@ from selfreward.training.encoding import (
     encode_examples,
     encode_preferences,
     end_of_turn,
+    labelled_digest,
 )
 from tests.tiny_model import make_tiny_tokenizer
 from tests.training_data import make_examples, make_preferences
@@ -70,6 +72,30 @@ def test_too_long_rows_are_left_out_whole_and_counted(tokenizer) -> None:  # typ
     assert dropped == 10 - len(kept) > 0
     whole = {r.id: digest([r]) for r in everything}
     assert all(digest([r]) == whole[r.id] and r.longest_sequence <= limit for r in kept)
+
+
+def test_label_confidences_stay_with_their_rows(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    sure = encode_preferences(tokenizer, make_preferences(10), 10_000)[0]
+    confidences = [i / 10 for i in range(10)]
+    preferences = make_preferences(10, confidences)
+    everything, _ = encode_preferences(tokenizer, preferences, 10_000)
+    assert [r.label_confidence for r in everything] == confidences
+    # Rows left out take theirs along.
+    limit = sorted(r.longest_sequence for r in everything)[4]
+    kept, _ = encode_preferences(tokenizer, preferences, limit)
+    wanted = {p.id: p.label_confidence for p in preferences}
+    assert 0 < len(kept) < 10
+    assert all(r.label_confidence == wanted[r.id] for r in kept)
+    # The tokens are the same, what is learnt from them is not.
+    assert digest(everything) == digest(sure)
+    assert labelled_digest(everything) != labelled_digest(sure)
+    assert all(r.label_confidence == 1.0 for r in sure)
+
+
+@pytest.mark.parametrize("confidence", [-0.1, 1.2, float("nan")])
+def test_a_confidence_beyond_its_range_is_told(tokenizer, confidence: float) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(DataError, match=r"^preference pre-1 has label_confidence=.*from 0 to 1$"):
+        encode_preferences(tokenizer, make_preferences(2, [0.7, confidence]), 10_000)
 
 
 def test_a_shared_prompt_row_by_hand(tokenizer) -> None:  # type: ignore[no-untyped-def]

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from selfreward.training import losses
-from selfreward.training.losses import dpo_terms, nll_sum, sequence_logps, target_logps
+from selfreward.training.losses import (
+    dpo_terms,
+    nll_sum,
+    sequence_logps,
+    soft_preference_loss,
+    target_logps,
+)
 
 
 def make_terms(chosen: float, rejected: float, **changes: Any) -> losses.DpoTerms:
@@ -18,6 +24,7 @@ def make_terms(chosen: float, rejected: float, **changes: Any) -> losses.DpoTerm
         "reference_chosen_logps_P": torch.tensor([-10.0]),
         "reference_rejected_logps_P": torch.tensor([-12.0]),
         "chosen_lengths_P": torch.tensor([4.0]),
+        "label_confidence_P": torch.tensor([1.0]),
         "beta": 0.1,
         "nll_weight": 0.0,
     }
@@ -46,6 +53,53 @@ def test_dpo_raises_the_chosen_and_lowers_the_rejected() -> None:
     assert chosen.grad is not None and rejected.grad is not None
     assert chosen.grad.item() == pytest.approx(-0.0377541, abs=1e-6)
     assert rejected.grad.item() == pytest.approx(0.0377541, abs=1e-6)
+
+
+def test_soft_labels_by_hand() -> None:
+    # -log sigmoid(0.5) = log(1 + e^-0.5) = 0.474077; of -0.5 it is log(1 + e^0.5) = 0.974077.
+    # C = 0.8: 0.8 * 0.474077 + 0.2 * 0.974077 = 0.574077; C = 0: the opposite label, 0.974077.
+    margin = torch.tensor([0.5, 0.5, 0.5])
+    loss = soft_preference_loss(margin, torch.tensor([1.0, 0.8, 0.0]))
+    assert loss.tolist() == pytest.approx([0.474077, 0.574077, 0.974077], abs=1e-6)
+
+
+def test_half_a_label_asks_for_no_margin() -> None:
+    # The slope over the margin is sigmoid(margin) - C: at C = 0.5 it is 0 at margin 0, and pulls a
+    # margin of 2 down by sigmoid(2) - 0.5 = 0.380797. At C = 0.8 it is 0 at log(0.8 / 0.2), where
+    # the loss is the entropy of the label: -0.8 log 0.8 - 0.2 log 0.2 = 0.500402.
+    margin = torch.tensor([0.0, 2.0, math.log(4.0)], requires_grad=True)
+    loss = soft_preference_loss(margin, torch.tensor([0.5, 0.5, 0.8]))
+    loss.sum().backward()
+    assert margin.grad is not None
+    assert margin.grad.tolist() == pytest.approx([0.0, 0.380797, 0.0], abs=1e-6)
+    assert loss[0].item() == pytest.approx(math.log(2), abs=1e-6)
+    assert loss[2].item() == pytest.approx(0.500402, abs=1e-6)
+
+
+def test_a_reversed_label_is_the_reversed_pair() -> None:
+    margin = torch.tensor([-3.0, 0.4, 30.0])
+    confidence = torch.tensor([0.9, 0.25, 0.6])
+    torch.testing.assert_close(
+        soft_preference_loss(margin, confidence), soft_preference_loss(-margin, 1.0 - confidence)
+    )
+
+
+def test_each_pair_has_its_own_confidence_and_the_nll_ignores_it() -> None:
+    # Both pairs have the margin 0.5 of test_dpo_with_nll_by_hand and an NLL of 1.5 * 2 = 3.
+    # d loss / d chosen of the preference alone: beta * (sigmoid(0.5) - C) = 0.1 * (0.622459 - C).
+    chosen = torch.tensor([-8.0, -8.0], requires_grad=True)
+    settings: dict[str, Any] = {
+        "chosen_logps_P": chosen,
+        "rejected_logps_P": torch.tensor([-15.0, -15.0]),
+        "label_confidence_P": torch.tensor([0.8, 0.3]),
+    }
+    # 0.3 * 0.474077 + 0.7 * 0.974077 = 0.824077
+    terms = make_terms(0, 0, nll_weight=1.5, **settings)
+    assert terms.loss_P.tolist() == pytest.approx([3.574077, 3.824077], abs=1e-6)
+    assert terms.preference_loss_P.tolist() == pytest.approx([0.574077, 0.824077], abs=1e-6)
+    make_terms(0, 0, **settings).loss_P.sum().backward()
+    assert chosen.grad is not None
+    assert chosen.grad.tolist() == pytest.approx([-0.0177541, 0.0322459], abs=1e-6)
 
 
 def test_nll_and_sequence_sums_by_hand() -> None:

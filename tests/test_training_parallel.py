@@ -12,7 +12,9 @@ import torch.multiprocessing as mp
 
 from selfreward.config import TrainingConfig
 from selfreward.errors import DataError
+from selfreward.training.model import ModelSource
 from selfreward.training.parallel import together
+from selfreward.training.task import TrainingTask
 from tests.tiny_model import make_tiny_model
 from tests.training_data import curve, make_config, make_task, run_here, write_data
 
@@ -31,12 +33,17 @@ def _join_group(rank: int, port: int) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 
 
+def _make_task(root: Path, config: TrainingConfig) -> TrainingTask:
+    first = ModelSource(path=str(root / "first"))  # read where the config asks for it
+    return make_task(root / "model", root / "data", config, reference_source=first)
+
+
 def _train_worker(rank: int, port: int, root: str, jobs: list[tuple[str, dict[str, Any]]]) -> None:
     """Runs one training after another on one of two workers; worker 0 writes the curves."""
     _join_group(rank, port)
     folder = Path(root)
     for name, settings in jobs:
-        task = make_task(folder / "model", folder / "data", TrainingConfig(**settings))
+        task = _make_task(folder, TrainingConfig(**settings))
         scratch = folder / f"scratch-{name}"
 
         resume = folder / "kept" / f"{name.removesuffix('-resumed')}" / "step-2"
@@ -67,7 +74,9 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
     """Curves of two workers, by run."""
     root = tmp_path_factory.mktemp("two")
     make_tiny_model(root / "model")
-    write_data(root / "data", count=14)  # the last step has two rows, for one worker each
+    make_tiny_model(root / "first", seed=1)
+    # The last step has two rows, for one worker each.
+    write_data(root / "data", count=14, confidences=(1.0, 0.7, 0.2))
     lora = {"rank": 4, "alpha": 8}
     jobs = []
     for objective in ("sft", "dpo"):
@@ -77,6 +86,8 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
             )
             jobs.append((f"{objective}-{strategy}", made.model_dump()))
     jobs.append(("sft-fsdp2-resumed", jobs[1][1]))
+    for name, settings in jobs[2:4]:
+        jobs.append((f"{name}-first", settings | {"dpo_reference": "first"}))
     jobs.append(
         (
             "dpo-fsdp2-lora",
@@ -100,7 +111,7 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
     for name, settings in jobs:
         alone = TrainingConfig(**(settings | {"num_workers": 1, "strategy": "ddp"}))
         result = run_here(
-            make_task(root / "model", root / "data", alone),
+            _make_task(root, alone),
             root / "alone",
             keep=root / "one" / name,
         )
@@ -120,6 +131,8 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
         "dpo-ddp",
         "sft-fsdp2",
         "dpo-fsdp2",
+        "dpo-ddp-first",
+        "dpo-fsdp2-first",
         "dpo-fsdp2-lora",
         "sft-fsdp2-resumed",
         "sft-fsdp2-bf16",

@@ -1,6 +1,7 @@
 """Small training data and runs shared by the tests of training."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ def make_examples(count: int) -> list[TrainingExample]:
     return rows
 
 
-def make_preferences(count: int) -> list[Preference]:
-    """The same as preferences whose completions differ in length."""
+def make_preferences(count: int, confidences: Sequence[float] = (1.0,)) -> list[Preference]:
+    """The same as preferences whose completions differ in length; `confidences` in turn."""
     return [
         Preference(
             id=f"pre-{i}",
@@ -48,16 +49,18 @@ def make_preferences(count: int) -> list[Preference]:
             chosen_id=f"jud-{i}c",
             rejected_id=f"jud-{i}r",
             gold=example.gold,
+            label_confidence=confidences[i % len(confidences)],
         )
         for i, example in enumerate(make_examples(count))
     ]
 
 
-def write_data(folder: Path, count: int = 12) -> None:
+def write_data(folder: Path, count: int = 12, confidences: Sequence[float] = (1.0,)) -> None:
     """Writes `sft.parquet` and `dpo.parquet`."""
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table(make_examples(count), TrainingExample), folder / "sft.parquet")
-    pq.write_table(to_table(make_preferences(count), Preference), folder / "dpo.parquet")
+    preferences = make_preferences(count, confidences)
+    pq.write_table(to_table(preferences, Preference), folder / "dpo.parquet")
 
 
 def make_config(objective: str, **changes: Any) -> TrainingConfig:

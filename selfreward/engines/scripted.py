@@ -93,6 +93,25 @@ def _json_value(name: str, kind: dict[str, Any], dice: Dice) -> Any:
     return f"{name} {dice.tag()}"
 
 
+_TASKS = ("Explain", "List facts about", "Write a letter about", "Compare two kinds of")
+_SYLLABLES = ("ba", "ko", "ri", "ten", "mul", "sa", "vor", "ni", "lek", "du", "fam", "pos")
+
+
+def _new_instruction(request: GenerationRequest, dice: Dice) -> str:
+    """A task about things with made-up names, so that few are alike."""
+
+    def name(number: int) -> str:
+        places = (dice.between(f"{number}/{i}", 0, len(_SYLLABLES) - 1) for i in range(3))
+        return "".join(_SYLLABLES[place] for place in places)
+
+    task = _TASKS[dice.between("task", 0, len(_TASKS) - 1)]
+    return f"{task} {' '.join(name(number) for number in range(6))}."
+
+
+def _candidate(request: GenerationRequest, dice: Dice) -> str:
+    return _prose(dice, 1, 9)
+
+
 ANSWERS: dict[str, Callable[[GenerationRequest, Dice], str]] = {
     "categorise": _category,
     "respond": _good_answer,
@@ -100,8 +119,10 @@ ANSWERS: dict[str, Callable[[GenerationRequest, Dice], str]] = {
     "respond_modified": _bad_answer,
     "rewrite": _bad_answer,
     "sample": _sampled_answer,
+    "create": _new_instruction,
+    "candidate": _candidate,
 }
-"""Purpose → what is written. `judge` is drawn by `judge_draw`."""
+"""Purpose → what is written. `judge` is drawn by `judge_draw`, `rate` by `rate_draw`."""
 
 
 def chance_of_first(request: GenerationRequest, model: ModelRef, config: ScriptedConfig) -> float:
@@ -148,6 +169,33 @@ def judge_draw(
     return Draw(text=text, finish_reason="stop", num_tokens=len(text.split()), logps=logps)
 
 
+_SCALE = re.compile(r"\[(\d)-(\d)\]")
+
+
+def rate_draw(
+    request: GenerationRequest, dice: Dice, model: ModelRef, config: ScriptedConfig
+) -> Draw:
+    """A reason and a score: the quality mark of what is scored, on the rubric's scale, right with
+    the judge's skill and otherwise any score."""
+    if dice.unit("fate") < config.unparsed_share:
+        return Draw(text="It has its merits.", finish_reason="stop", num_tokens=4)
+    found = _SCALE.search(request.sampling.regex or "")
+    low, high = (int(found[1]), int(found[2])) if found else (0, 5)
+    user = [m.content for m in request.messages if m.role == "user"][-1]
+    marks = [int(m) for m in _QUALITY.findall(user)]
+    skill = min(1.0, config.skill + model.iteration * config.skill_per_iteration)
+    score = dice.between("score", low, high)
+    if marks and dice.unit("verdict") < skill:
+        score = low + round(marks[-1] / 9 * (high - low))
+    labels = request.sampling.logps_of
+    logps = None
+    if labels:
+        share = math.log(0.1 / max(1, len(labels) - 1))
+        logps = {x: math.log(0.9) if x == str(score) else share for x in labels}
+    text = f"What is said bears on the task ({dice.tag()}).\nScore: {score}"
+    return Draw(text=text, finish_reason="stop", num_tokens=len(text.split()), logps=logps)
+
+
 def draw(request: GenerationRequest, index: int, model: ModelRef, config: ScriptedConfig) -> Draw:
     """Draw `index` of a request, sampled with seed + index (greedy: the seed has no say)."""
     sampling = request.sampling
@@ -156,6 +204,8 @@ def draw(request: GenerationRequest, index: int, model: ModelRef, config: Script
     dice = Dice(request.purpose, messages, seed, model.iteration)
     if request.purpose == "judge":
         return judge_draw(request, dice, model, config)
+    if request.purpose == "rate":
+        return rate_draw(request, dice, model, config)
     text = ANSWERS.get(request.purpose, _good_answer)(request, dice)
     words = text.split()
     if len(words) > sampling.max_tokens:
@@ -164,13 +214,16 @@ def draw(request: GenerationRequest, index: int, model: ModelRef, config: Script
     return Draw(text=text, finish_reason="stop", num_tokens=len(words))
 
 
-def scored(request: GenerationRequest, target: str) -> Draw:
+def scored(request: GenerationRequest, target: str, model: ModelRef) -> Draw:
     """A likelihood: the better the quality mark, the likelier each word; without a prompt to go
-    with, every word is as likely as the next."""
+    with, every word is as likely as the next. A trained model finds each text a little likelier,
+    by an amount of its own."""
     words = target.split()
     mark = _QUALITY.search(target)
     quality = int(mark[1]) if mark and any(m.content for m in request.messages) else 0
     score = -len(words) * (2.0 - quality / 10)
+    if model.iteration:
+        score += model.iteration * (quality / 10 + Dice(target, model.iteration).unit("moved"))
     return Draw(text=target, finish_reason="stop", num_tokens=len(words), score=score)
 
 
@@ -221,7 +274,7 @@ class ScriptedReplica:
                 detail=f"prompt has {num_prompt_tokens} tokens, the context {context}",
             )
         if request.target is not None:
-            draws: tuple[Draw, ...] = (scored(request, request.target),)
+            draws: tuple[Draw, ...] = (scored(request, request.target, model),)
         else:
             draws = tuple(draw(request, i, model, self._config) for i in range(request.sampling.n))
         return Completion(

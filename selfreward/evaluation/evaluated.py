@@ -7,7 +7,7 @@ from typing import Any
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
 from selfreward.evaluation.reports import card_report, macro_report, set_report
-from selfreward.judging.pointwise import get_pointwise_rubric
+from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.voting import mean_score
 from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.reward_modelling import pointwise_agreement
@@ -98,7 +98,9 @@ class Evaluated:
         return own
 
 
-def read_ratings(name: str, rows_folder: str, folder: str, rubric_id: str | None) -> Ratings:
+def read_ratings(
+    name: str, rows_folder: str, folder: str, rubric: PointwiseRubric | None
+) -> Ratings:
     """Joins the responses of the data set `name` with the mean of their ratings.
 
     Raises:
@@ -124,8 +126,8 @@ def read_ratings(name: str, rows_folder: str, folder: str, rubric_id: str | None
         groups=tuple(row.group for row in rows),
         subsets=tuple(row.subset for row in rows),
         human_scale=scales.pop(),
-        judge_scale=_judge_scale(rubric_id, judge),
-        has_scale=rubric_id is not None,
+        judge_scale=_judge_scale(rubric, judge),
+        has_scale=rubric is not None,
     )
 
 
@@ -136,9 +138,11 @@ def _mean(ratings: Sequence[Rating]) -> float | None:
     return vote.verdict.score if vote.verdict.outcome is Outcome.SCORE else None
 
 
-def _judge_scale(rubric_id: str | None, scores: Sequence[float | None]) -> tuple[float, float]:
-    if rubric_id is not None:
-        return get_pointwise_rubric(rubric_id).scale
+def _judge_scale(
+    rubric: PointwiseRubric | None, scores: Sequence[float | None]
+) -> tuple[float, float]:
+    if rubric is not None:
+        return rubric.scale
     known = [s for s in scores if s is not None]
     # A reward has no scale of its own: the range seen stands in for it.
     low, high = min(known, default=0.0), max(known, default=1.0)

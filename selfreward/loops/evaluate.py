@@ -21,6 +21,7 @@ from selfreward.evaluation.outcomes import (
     read_scored_outcomes,
 )
 from selfreward.evaluation.reports import reducer
+from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.layout import Layout, absolute_path, join
 from selfreward.loops.evaluate_request import (
     EvaluateRequest,
@@ -33,6 +34,7 @@ from selfreward.loops.evaluate_request import (
 )
 from selfreward.loops.labelled import DataSet, build_data_sets
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.session import open_cluster, place, run_model
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.metrics.pairwise import PairOutcome
@@ -56,7 +58,9 @@ def evaluate_judge(request: EvaluateRequest, display: Display | None = None) -> 
     check(request)
     spec = parse_judge(request.judge)
     config = recipe_of(spec, request)
-    work = request.work or default_work(spec, config, request)
+    # Read once, so that what is asked and what the manifests say is the same rubric.
+    rubric = load_pointwise_rubric(config.rating.rubric)
+    work = request.work or default_work(spec, config, request, rubric)
     config = config.model_copy(update={"run_dir": work})
     judge = _Judge.of(spec, config)
     layout = Layout(absolute_path(work))
@@ -65,7 +69,7 @@ def evaluate_judge(request: EvaluateRequest, display: Display | None = None) -> 
         return evaluation_bundles(config, with_engine=spec.needs_engine)
 
     with open_cluster(config, layout, display or Display(), held) as run:
-        return _Evaluation(run, judge, request).measure()
+        return _Evaluation(run, judge, request, rubric).measure()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +117,10 @@ def _placed(spec: JudgeSpec, config: RunConfig) -> PlacedModel:
 class _Evaluation:
     """One evaluation while it runs."""
 
-    def __init__(self, run: Run, judge: _Judge, request: EvaluateRequest) -> None:
-        self.run, self.judge, self.request = run, judge, request
+    def __init__(
+        self, run: Run, judge: _Judge, request: EvaluateRequest, rubric: PointwiseRubric
+    ) -> None:
+        self.run, self.judge, self.request, self.rubric = run, judge, request, rubric
         self.spec, self.config = judge.spec, run.config
 
     def measure(self) -> Evaluated:
@@ -137,7 +143,7 @@ class _Evaluation:
 
     def _told(self) -> dict[str, Any]:
         """The settings that had a say, for the report."""
-        settings = settings_of(self.spec, self.config, self.request)
+        settings = settings_of(self.spec, self.config, self.request, self.rubric)
         told = {k: v for k, v in settings.items() if k in ("rubric", "guided", "votes", "seed")}
         told["orders"] = self.request.orders
         if "rubric" in told:
@@ -187,12 +193,12 @@ class _Evaluation:
             raise DataError(
                 f"{self.spec.text} compares responses and rates none; leave out {names}"
             )
-        rubric: str | None = None
+        rubric: PointwiseRubric | None = None
         logic: StageLogic[Any, Any] = RateByReward()
         if self.spec.kind != "classifier":
-            rubric = self.config.rating.rubric
+            rubric = self.rubric
             logic = Rate(
-                rubric_id=rubric,
+                rubric=rubric,
                 sampling=rating_sampling(self.config, self.request),
                 guided=self.config.rating.guided,
                 expected=self.config.rating.expected,
@@ -211,7 +217,7 @@ class _Evaluation:
         dropped: dict[str, dict[str, int]],
     ) -> list[tuple[DataSet, str]]:
         """Runs a stage over the data sets; returns each with the folder of what was made."""
-        settings = settings_of(self.spec, self.config, self.request)
+        settings = settings_of(self.spec, self.config, self.request, self.rubric)
         recipe: Mapping[str, Any] = {"judge": self.judge.fingerprint, **settings}
         folders = [join(self.run.layout.root, logic.name, s.name) for s in sets]
         outputs = [

@@ -13,9 +13,11 @@ from selfreward.config_loading import identity, load_config, parse_config
 from selfreward.errors import ConfigError
 from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
 from selfreward.evaluation.reports import Method
-from selfreward.judging.pointwise import get_pointwise_rubric
+from selfreward.judging.pointwise import PointwiseRubric
+from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path
+from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.storage import files
 
 Orders = Literal["both", "random"]
@@ -116,12 +118,13 @@ def check(request: EvaluateRequest) -> None:
     """Looks up what a request names.
 
     Raises:
-        ConfigError: an unknown baseline or rubric, or an order a scorer cannot read.
+        ConfigError: an unknown baseline or rubric, a rubric file that cannot be used, or an order
+            a scorer cannot read.
     """
     spec = parse_judge(request.judge)
     recipe = recipe_of(spec, request)
     get_pairwise_rubric(recipe.judge.rubric)
-    get_pointwise_rubric(recipe.rating.rubric)
+    load_pointwise_rubric(recipe.rating.rubric)
     if spec.scores_alone and request.orders == "random":
         raise ConfigError(
             f"--orders random: {request.judge} scores each response by itself and reads no order"
@@ -174,8 +177,14 @@ def rating_sampling(config: RunConfig, request: EvaluateRequest) -> SamplingConf
     return config.rating.sampling.model_copy(update={"temperature": 0.0, "top_p": 1.0})
 
 
-def settings_of(spec: JudgeSpec, config: RunConfig, request: EvaluateRequest) -> dict[str, Any]:
-    """What decides a judge's verdicts besides its weights: the part of a recipe that is its own."""
+def settings_of(
+    spec: JudgeSpec, config: RunConfig, request: EvaluateRequest, rubric: PointwiseRubric
+) -> dict[str, Any]:
+    """What decides a judge's verdicts besides its weights: the part of a recipe that is its own.
+
+    `rubric` is the one that `config.rating.rubric` names; a user's own counts by its content, so
+    an edited file is measured anew and a moved one is not.
+    """
     settings: dict[str, Any] = {"seed": config.loop.seed}
     if spec.kind == "baseline":
         return settings | {"orders": request.orders}
@@ -187,17 +196,22 @@ def settings_of(spec: JudgeSpec, config: RunConfig, request: EvaluateRequest) ->
         "guided": config.judge.guided,
         "sampling": identity(pair_sampling(config, request)),
         "rating": identity(config.rating)
-        | {"sampling": identity(rating_sampling(config, request))},
+        | {
+            "rubric": rubric_recipe(rubric),
+            "sampling": identity(rating_sampling(config, request)),
+        },
         "votes": request.votes,
         "orders": request.orders,
     }
 
 
-def default_work(spec: JudgeSpec, config: RunConfig, request: EvaluateRequest) -> str:
+def default_work(
+    spec: JudgeSpec, config: RunConfig, request: EvaluateRequest, rubric: PointwiseRubric
+) -> str:
     """The folder of this judge, these files as they are, and these settings."""
     said: dict[str, Any] = {
         "judge": spec.text,
-        "settings": settings_of(spec, config, request),
+        "settings": settings_of(spec, config, request, rubric),
         "data": sorted([absolute_path(p), files.version_of(p)] for p in request.data),
         "columns": dict(request.columns),
         "max_rows": request.max_rows,

@@ -1,59 +1,72 @@
 """Redoing a stage on request: its output and everything that was made from it goes."""
 
+from typing import Literal
+
 from selfreward.errors import UserError
 from selfreward.layout import Layout, join
 from selfreward.storage import files
 
-# In the order in which they are made. Forcing one removes it and all that follow.
-ONCE = ("pool", "categorise", "select_instructions", "respond", "corrupt", "perturb", "gather")
-EACH_ITERATION = ("judge", "select", "balance", "train", "evaluate")
-STAGES = (*ONCE, *EACH_ITERATION)
+_ASIDE = ("validation", "heldout")
+_POOL = ("pool", *(f"{split}/pool" for split in _ASIDE))
+
+# Stage -> folders under the run, and folders under each iteration; in the order in which they are
+# made. Forcing one removes it and all that follow.
+SELF_TAUGHT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "pool": ((*_POOL, "labelled"), ()),
+    "categorise": (("categorised",), ()),
+    "select_instructions": (("instructions",), ()),
+    "respond": (tuple(f"{split}/responses" for split in _ASIDE), ("responses",)),
+    "corrupt": (tuple(f"{split}/corrupted" for split in _ASIDE), ("corrupted",)),
+    "perturb": (tuple(f"{split}/perturbed" for split in _ASIDE), ("perturbed",)),
+    "gather": (tuple(f"{split}/pairs" for split in _ASIDE), ("pairs",)),
+    "judge": ((), ("judgments",)),
+    "select": ((), ("selected", "validation_examples")),
+    "balance": ((), ("examples", "preferences")),
+    "train": ((), ("training", "checkpoint")),
+    "evaluate": ((), ("evaluation", "promotion.json")),
+}
+SELF_REWARDING: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "pool": ((*_POOL, "labelled", "data", "categorised", "instructions"), ()),
+    "seeds": (("seeds", "heldout/ift"), ()),
+    "eft": (
+        (),
+        ("baseline_training", "baseline_checkpoint", "eft_ratings", "eft"),
+    ),
+    "create": ((), ("prompts", "created", "kept")),
+    "sample": ((), ("responses", "first_responses")),
+    "rate": ((), ("ratings", "first_ratings", "likelihoods")),
+    "prefer": (
+        (),
+        ("examples", "preferences", "meta_pairs", "meta_judgments", "meta_preferences"),
+    ),
+    "train": ((), ("training", "checkpoint")),
+    "evaluate": ((), ("evaluation", "promotion.json")),
+}
 _MAX_ITERATIONS = 100
 
 
-def remove_from(layout: Layout, stage: str) -> None:
+def remove_from(
+    layout: Layout, stage: str, kind: Literal["self_taught", "self_rewarding"] = "self_taught"
+) -> None:
     """Removes a stage's output, of all iterations, and what was made from it.
 
     Raises:
-        UserError: there is no such stage.
+        UserError: the loop has no such stage.
     """
-    if stage not in STAGES:
-        raise UserError(f"--force {stage}: no such stage; stages are {', '.join(STAGES)}")
-    start = STAGES.index(stage)
-    doomed = [folder for name in STAGES[start:] for folder in _folders(layout, name)]
-    for folder in doomed:
-        files.remove(folder)
+    stages = SELF_TAUGHT if kind == "self_taught" else SELF_REWARDING
+    names = list(stages)
+    if stage not in stages:
+        raise UserError(f"--force {stage}: no such stage; stages are {', '.join(names)}")
+    iterations = _iterations(layout)
+    for name in names[names.index(stage) :]:
+        once, each = stages[name]
+        for folder in once:
+            files.remove(join(layout.root, folder))
+        for iteration in iterations:
+            for folder in each:
+                files.remove(layout.stage(iteration, folder))
     # Promotions were decided on what is being redone.
     files.remove(layout.current)
-
-
-def _folders(layout: Layout, stage: str) -> list[str]:
-    aside = ("validation", "heldout")
-    if stage == "pool":
-        labelled = join(layout.root, "labelled")
-        return [layout.pool, labelled, *(layout.split(s, "pool") for s in aside)]
-    if stage == "categorise":
-        return [layout.categorised]
-    if stage == "select_instructions":
-        return [layout.instructions]
-    constructed = {
-        "respond": "responses",
-        "corrupt": "corrupted",
-        "perturb": "perturbed",
-        "gather": "pairs",
-    }
-    if stage in constructed:
-        name = constructed[stage]
-        each = [layout.stage(i, name) for i in _iterations(layout)]
-        return [*each, *(layout.split(s, name) for s in aside)]
-    names = {
-        "judge": ["judgments"],
-        "select": ["selected", "validation_examples"],
-        "balance": ["examples", "preferences"],
-        "train": ["training", "checkpoint"],
-        "evaluate": ["evaluation", "promotion.json"],
-    }[stage]
-    return [layout.stage(i, name) for i in _iterations(layout) for name in names]
 
 
 def _iterations(layout: Layout) -> list[int]:

@@ -1,7 +1,5 @@
 """One iteration M_t -> M_t+1: judge, select, balance, train."""
 
-import time
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,12 +12,12 @@ from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.session import run_model
 from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.training import Training, train_model
 from selfreward.records import Preference, TrainingExample
 from selfreward.stages.judge import Judge
 from selfreward.stages.select import Balance, Select, ValidationExamples, label_ranks
-from selfreward.storage.manifest import Manifest, complete, open_stage
-from selfreward.storage.shards import ShardSummary, sealed_shards
-from selfreward.training.trainer import TrainingJob, train
+from selfreward.storage.manifest import Manifest, open_stage
+from selfreward.storage.shards import sealed_shards
 
 
 def judge_pairs(run: Run, iteration: int, judge: PlacedModel, pairs: Source) -> Source:
@@ -169,50 +167,29 @@ def validation_rows(run: Run, iteration: int, judge: PlacedModel, validation: So
 
 
 def train_judge(
-    run: Run, iteration: int, start: PlacedModel, rows: Source, validation: list[str]
+    run: Run,
+    iteration: int,
+    models: tuple[PlacedModel, PlacedModel],
+    rows: Source,
+    validation: list[str],
 ) -> PlacedModel:
-    """Trains M_t from `start` on the selected rows; a finished training is not repeated."""
-    config, layout = run.config, run.layout
-    folder = layout.training(iteration)
-    recipe = {
-        "training": identity(config.training),
-        "start": start.ref.fingerprint,
-        "input": rows.fingerprint,
-        "seed": config.loop.seed,
-    }
-    manifest = open_stage(folder, "train", recipe)
-    if not manifest.is_complete:
-        run.pools.release_for_training()
-        title = f"train M{iteration} ({config.training.objective}, {rows.num_records} rows)"
-        job = TrainingJob(
-            name=f"iteration-{iteration:02d}",
-            # The seed by its name: every node has its own copy of it.
-            model=start.ref.name if start.ref.iteration == 0 else start.location,
-            trust_remote_code=config.model.trust_remote_code,
-            data=tuple(sealed_shards(rows.folder)),
-            record="TrainingExample" if config.training.objective == "sft" else "Preference",
-            validation=tuple(validation),
-            config=config.training,
-            output=layout.checkpoint(iteration),
-            storage_path=join(folder, "ray_train"),
-            seed=config.loop.seed + iteration,
-            reference_cache=join(folder, "reference"),
-            model_fingerprint=start.ref.fingerprint,
-        )
-        begin = time.monotonic()
-        with run.display.waiting(title):
-            result = train(job)
-        summary = ShardSummary(
-            index=0,
-            num_inputs=rows.num_records,
-            num_records=result.num_examples,
-            drops={reason: n for reason, n in result.dropped.items() if n},
-            ledger={"train_tokens": result.num_tokens},
-        )
-        extra = {k: v for k, v in asdict(result).items() if k != "history"}
-        manifest = complete(folder, manifest, [summary], time.monotonic() - begin, extra)
-        run.display.line(
-            f"M{iteration}: {result.steps} steps, {result.tokens_per_s:.0f} tok/s,"
-            + ", ".join(f" {k} {v:.3f}" for k, v in result.metrics.items() if k.startswith("eval/"))
-        )
-    return run_model(layout, config.model, iteration)
+    """Trains M_t on the selected rows; a finished training is not repeated.
+
+    `models` are the one to start from and the run's first one, the reference where
+    `training.dpo_reference` says so.
+    """
+    start, first = models
+    training = run.config.training
+    wanted = Training(
+        model=f"M{iteration}",
+        name=f"iteration-{iteration:02d}",
+        config=training,
+        rows=(rows,),
+        folder=run.layout.training(iteration),
+        output=run.layout.checkpoint(iteration),
+        seed=run.config.loop.seed + iteration,
+        validation=tuple(validation),
+        reference=first if training.needs_first_model else None,
+    )
+    train_model(run, start, wanted)
+    return run_model(run.layout, run.config.model, iteration)

@@ -88,6 +88,23 @@ def build_data_sets(
     return sets
 
 
+def build_scored_sets(run: Run) -> dict[str, Source]:
+    """The responses with people's scores that a run is measured on, by their short names.
+
+    Raises:
+        DataError: a file is unreadable or holds no scored responses.
+    """
+    config = run.config.evaluation
+    sets = build_data_sets(run, config.scored_responses, {}, config.max_scored_responses)
+    for found in sets:
+        if found.kind != "scores":
+            raise DataError(
+                f"evaluation.scored_responses: {found.name} holds pairs; name it under"
+                " evaluation.labelled_pairs"
+            )
+    return {found.name: found.source for found in sets}
+
+
 def _first_is_scored(path: str, columns: Mapping[str, str]) -> bool:
     for row in read_rows(PoolConfig(path=path)):
         return is_scored(renamed(row, columns, path))

@@ -29,13 +29,17 @@ class Pools:
         self._display = display
         self._judge: EnginePool | None = None
         self._generator: EnginePool | None = None
+        self._outsider: EnginePool | None = None
         self._judge_released = False
         self.swap_seconds: list[float] = []
 
     @property
     def engine_starts(self) -> int:
         """Engine starts of this run so far, over all replicas of both pools."""
-        return sum(pool.starts for pool in (self._judge, self._generator) if pool is not None)
+        return sum(pool.starts for pool in self._pools() if pool is not None)
+
+    def _pools(self) -> tuple[EnginePool | None, ...]:
+        return self._judge, self._generator, self._outsider
 
     def judge(self, model: PlacedModel) -> EngineClient:
         """A client of the judge pool, which then holds `model`."""
@@ -79,11 +83,29 @@ class Pools:
         self._generator.ensure_started()
         return self._generator.client()
 
+    def outsider(self, model: PlacedModel) -> EngineClient:
+        """A client of a pool of its own for a judge that is no model of the run: another
+        architecture cannot be swapped in place."""
+        if self._outsider is None:
+            with self._display.waiting(f"starting the engines of {model.ref.name}"):
+                self._outsider = EnginePool.start(
+                    role="outsider",
+                    run_id=self._run_id,
+                    model=model.ref,
+                    folder=model.location,
+                    engine=self._config.engine,
+                    trust_remote_code=self._config.model.trust_remote_code,
+                )
+        self._outsider.ensure_started()
+        return self._outsider.client()
+
     def release_for_training(self) -> None:
         """Frees what the trainers need, where the pools share it with them."""
         if self._judge is not None and self._config.engine.placement == "shared":
             self._judge.release()
             self._judge_released = True
+        if self._outsider is not None and self._config.engine.placement == "shared":
+            self._outsider.release()
         generator = self._config.generator
         if (
             self._generator is not None
@@ -93,6 +115,6 @@ class Pools:
             self._generator.release()
 
     def stop(self) -> None:
-        for pool in (self._judge, self._generator):
+        for pool in self._pools():
             if pool is not None:
                 pool.stop()

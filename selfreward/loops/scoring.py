@@ -70,13 +70,14 @@ def evaluate_model(run: Run, model: PlacedModel, sets: dict[str, Source]) -> dic
         if source.num_records > 0
     }
     files.write_json(url, reports)
-    heldout = reports[HELDOUT]
-    low, high = heldout["accuracy_ci"]
-    run.display.line(
-        f"M{iteration}: accuracy {heldout['accuracy']:.3f} [{low:.3f}, {high:.3f}] on"
-        f" {heldout['n']} held-out pairs, right in both orders"
-        f" {heldout['position_consistent_accuracy']:.3f}"
-    )
+    if HELDOUT in reports:
+        heldout = reports[HELDOUT]
+        low, high = heldout["accuracy_ci"]
+        run.display.line(
+            f"M{iteration}: accuracy {heldout['accuracy']:.3f} [{low:.3f}, {high:.3f}] on"
+            f" {heldout['n']} held-out pairs, right in both orders"
+            f" {heldout['position_consistent_accuracy']:.3f}"
+        )
     return reports
 
 

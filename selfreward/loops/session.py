@@ -18,6 +18,8 @@ from selfreward.stages.progress import BoardHandle
 from selfreward.storage import files
 from selfreward.storage.manifest import now, read_manifest, versions
 
+_TRAINED = ("checkpoint", "training")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
@@ -104,23 +106,29 @@ def place(model: ModelConfig) -> PlacedModel:
     return PlacedModel(ref=ref, location=folder)
 
 
-def run_model(layout: Layout, seed: ModelConfig, iteration: int) -> PlacedModel:
+def run_model(
+    layout: Layout, seed: ModelConfig, iteration: int, part: str | None = None
+) -> PlacedModel:
     """The judge of an iteration of a run: its seed, or what the iteration trained.
+
+    `part` names a model trained on the way to it, in folders of that prefix.
 
     Raises:
         ModelNotFoundError: there is no such model.
     """
     if iteration == 0:
         return place(seed)
-    location = layout.checkpoint(iteration)
+    location, training = layout.checkpoint(iteration), layout.training(iteration)
+    if part is not None:
+        location, training = (layout.stage(iteration, f"{part}_{x}") for x in _TRAINED)
     local = location
     if "://" in location:
-        manifest = read_manifest(layout.training(iteration))
+        manifest = read_manifest(training)
         # The time is part of the key: a training that is redone must not find the old copy.
         key = f"{manifest.fingerprint} {manifest.finished_at}" if manifest else ""
         local = fetch_folder(location, key=key)
     # Where the run lies is no part of the name: the same run elsewhere makes the same records.
-    name = f"{seed.name} after iteration {iteration}"
+    name = f"{seed.name} after iteration {iteration}{f', {part}' if part else ''}"
     ref = ModelRef(name=name, iteration=iteration, fingerprint=model_fingerprint(local))
     return PlacedModel(ref=ref, location=location)
 

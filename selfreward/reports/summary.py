@@ -10,6 +10,7 @@ from rich.text import Text
 
 from selfreward.errors import DataError
 from selfreward.layout import Layout, join
+from selfreward.reports.rewarding import rewarding_tables, stage_folders
 from selfreward.storage import files
 from selfreward.storage.manifest import Manifest, read_manifest
 
@@ -32,11 +33,16 @@ class RunSummary:
     stages: list[StageLine]
     evaluations: dict[int, dict[str, Any]]
     promotions: dict[int, dict[str, Any]]
+    figures: dict[int, dict[str, Any]]
+    """Of a self-rewarding run: each model's `figures.json`."""
     current: dict[str, Any] | None
 
     @property
     def is_complete(self) -> bool:
-        """True where every iteration the recipe asks for was trained and promoted or not."""
+        """True where every iteration the recipe asks for was trained and promoted or not, or the
+        loop ended by itself before."""
+        if any(p.get("stopped") for p in self.promotions.values()):
+            return True
         return all(i in self.promotions for i in range(1, self.record["iterations"] + 1))
 
 
@@ -50,13 +56,17 @@ def read_summary(layout: Layout) -> RunSummary:
     if record is None:
         raise DataError(f"no run at {layout.root}: it has no run.json")
     try:
-        iterations = yaml.safe_load(files.read_bytes(layout.config))["loop"]["iterations"]
+        config = yaml.safe_load(files.read_bytes(layout.config))
+        iterations = config["loop"]["iterations"]
     except FileNotFoundError:
-        iterations = record["iterations"]
+        config, iterations = {}, record["iterations"]
+    folders = _folders(layout, iterations)
+    if record.get("loop") == "self_rewarding":
+        rounds = config["self_instruct"]["rounds"] if config else 0
+        folders = stage_folders(layout, iterations, rounds)
     stages = [
-        # Where nothing is gathered, the pairs are what the engines made.
-        StageLine(title=title.replace("pairs", manifest.stage), folder=folder, manifest=manifest)
-        for title, folder in _folders(layout, iterations)
+        StageLine(title=_titled(title, manifest), folder=folder, manifest=manifest)
+        for title, folder in folders
         if (manifest := read_manifest(folder)) is not None
     ]
     numbers = range(iterations + 1)
@@ -67,8 +77,14 @@ def read_summary(layout: Layout) -> RunSummary:
         stages=stages,
         evaluations=_by_iteration(layout, numbers, "evaluation/evaluation.json"),
         promotions=_by_iteration(layout, numbers, "promotion.json"),
+        figures=_by_iteration(layout, numbers, "evaluation/figures.json"),
         current=current["current"] if current else None,
     )
+
+
+def _titled(title: str, manifest: Manifest) -> str:
+    """Where nothing is gathered, the pairs are what the engines made."""
+    return title.replace("pairs", manifest.stage) if manifest.stage == "corrupt" else title
 
 
 def _json(url: str) -> Any:
@@ -117,7 +133,11 @@ def _folders(layout: Layout, iterations: int) -> list[tuple[str, str]]:
 
 def render(summary: RunSummary) -> Group:
     """Returns the tables: the funnel with costs, the accuracies, and where things lie."""
-    parts: list[Any] = [_funnel(summary), _accuracies(summary)]
+    parts: list[Any] = [_funnel(summary)]
+    if summary.figures:
+        parts += rewarding_tables(summary.figures)
+    if summary.evaluations or not summary.figures:
+        parts.append(_accuracies(summary))
     parts.append(Text("\n".join(_where(summary))))
     return Group(*parts)
 

@@ -56,8 +56,11 @@ class Judge:
             _Order(i, row, p) for i, row in enumerate(rows) for p in self._positions(row)
         ]
         drawn, size = 0, min(self.draws_per_round, self.max_draws_per_round)
+        if not self.adaptive or verdict_choices(get_pairwise_rubric(self.rubric_id)):
+            # N letters cost less than reading the prompt for a second round.
+            size = self.num_draws
         while open_orders and drawn < self.num_draws:
-            size = self.num_draws if not self.adaptive else min(size, self.num_draws - drawn)
+            size = min(size, self.num_draws - drawn)
             requests = [self._request(order, drawn, size) for order in open_orders]
             for order, completion in zip(open_orders, await generate(requests), strict=True):
                 order.drop = failed(completion, order.pair.id, self.name)

@@ -134,12 +134,21 @@ def write_rows(
     shard_size: int,
     record_type: type,
 ) -> Iterator[ShardSummary]:
-    """Writes records as shards and the drops beside them; the first summary counts the drops."""
+    """Writes records as shards of `shard_size` rows and the drops beside them."""
+    shards = [rows[i : i + shard_size] for i in range(0, len(rows), shard_size)]
+    return write_shards(folder, shards, dropped, record_type)
+
+
+def write_shards(
+    folder: str, shards: Sequence[Sequence[Any]], dropped: Sequence[DroppedRow], record_type: type
+) -> Iterator[ShardSummary]:
+    """Writes shards of any sizes and the drops beside them; the first summary counts the drops."""
     write_records(join(folder, "dropped", shard_name(0)), dropped, DroppedRow)
     drops = dict(Counter(drop.reason.value for drop in dropped))
-    remove_shards_from(folder, -(-len(rows) // shard_size))
-    for index, start in enumerate(range(0, len(rows), shard_size)):
-        shard = rows[start : start + shard_size]
+    # Nothing kept is one empty shard: it still says what was dropped.
+    shards = shards or [[]]
+    remove_shards_from(folder, len(shards))
+    for index, shard in enumerate(shards):
         write_records(join(folder, shard_name(index)), shard, record_type)
         yield ShardSummary(
             index=index,

@@ -2,59 +2,85 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from selfreward.config import SamplingConfig
 from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest, Sampling
 from selfreward.judging.pointwise import (
-    get_pointwise_rubric,
+    PointwiseRubric,
     parse_pointwise,
     render_pointwise,
     score_labels,
 )
-from selfreward.records import Outcome, Verdict, derived_seed
+from selfreward.records import Conversation, Outcome, Verdict, derived_seed
 from selfreward.records_scores import Rating, ScoredResponse
+from selfreward.records_self_rewarding import SampledInstruction
 from selfreward.stages.sampling import failed, sampling_of
 from selfreward.storage.shards import RowResult, read_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RatedRow:
+    """One response to be scored, whatever record holds it."""
+
+    id: str
+    messages: Conversation
+    response: str
+
+
+def _read(url: str, stored: Literal["scored", "sampled"]) -> list[RatedRow]:
+    if stored == "scored":
+        return [
+            RatedRow(id=row.id, messages=row.messages, response=row.response)
+            for row in read_records(url, ScoredResponse)
+        ]
+    return [
+        RatedRow(id=response.id, messages=row.instruction.messages, response=response.text)
+        for row in read_records(url, SampledInstruction)
+        for response in row.responses
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    rubric_id: str
+    rubric: PointwiseRubric
+    """Whole, not by id: no worker knows a rubric of the user's own."""
     sampling: SamplingConfig
     guided: bool
     num_draws: int
     seed: int
     expected: bool = False
     """Score by the probabilities of the score tokens."""
+    stored: Literal["scored", "sampled"] = "scored"
+    """Which records hold the responses: ScoredResponse or SampledInstruction."""
     name: str = "rate"
     out_type: type[Rating] = Rating
 
-    def read(self, inputs: Sequence[str]) -> list[ScoredResponse]:
-        return read_records(inputs[0], ScoredResponse)
+    def read(self, inputs: Sequence[str]) -> list[RatedRow]:
+        return _read(inputs[0], self.stored)
 
     async def process(
-        self, rows: Sequence[ScoredResponse], generate: Generate
+        self, rows: Sequence[RatedRow], generate: Generate
     ) -> list[RowResult[Rating]]:
-        rubric = get_pointwise_rubric(self.rubric_id)
         completions = await generate([self._request(row) for row in rows])
 
-        def rated(row: ScoredResponse, index: int, draw: Draw, completion: Completion) -> Rating:
+        def rated(row: RatedRow, index: int, draw: Draw, completion: Completion) -> Rating:
             return Rating.new(
                 response_id=row.id,
                 judge=completion.model,
-                rubric_id=self.rubric_id,
+                rubric_id=self.rubric.id,
                 draw=index,
                 text=draw.text,
                 finish_reason=draw.finish_reason,
                 num_tokens=draw.num_tokens,
                 num_prompt_tokens=completion.num_prompt_tokens,
-                verdict=parse_pointwise(rubric, draw.text, draw.finish_reason, draw.logps),
+                verdict=parse_pointwise(self.rubric, draw.text, draw.finish_reason, draw.logps),
             )
 
         return _results(rows, completions, self.name, rated)
 
-    def _request(self, row: ScoredResponse) -> GenerationRequest:
-        rubric = get_pointwise_rubric(self.rubric_id)
+    def _request(self, row: RatedRow) -> GenerationRequest:
+        rubric = self.rubric
         return GenerationRequest(
             id=f"{row.id}/rate",
             purpose="rate",
@@ -76,11 +102,11 @@ class RateByReward:
     name: str = "rate"
     out_type: type[Rating] = Rating
 
-    def read(self, inputs: Sequence[str]) -> list[ScoredResponse]:
-        return read_records(inputs[0], ScoredResponse)
+    def read(self, inputs: Sequence[str]) -> list[RatedRow]:
+        return _read(inputs[0], "scored")
 
     async def process(
-        self, rows: Sequence[ScoredResponse], generate: Generate
+        self, rows: Sequence[RatedRow], generate: Generate
     ) -> list[RowResult[Rating]]:
         asked = [
             GenerationRequest(
@@ -93,7 +119,7 @@ class RateByReward:
             for row in rows
         ]
 
-        def rated(row: ScoredResponse, index: int, draw: Draw, completion: Completion) -> Rating:
+        def rated(row: RatedRow, index: int, draw: Draw, completion: Completion) -> Rating:
             return Rating.new(
                 response_id=row.id,
                 judge=completion.model,
@@ -110,10 +136,10 @@ class RateByReward:
 
 
 def _results(
-    rows: Sequence[ScoredResponse],
+    rows: Sequence[RatedRow],
     completions: Sequence[Completion],
     stage: str,
-    rated: Callable[[ScoredResponse, int, Draw, Completion], Rating],
+    rated: Callable[[RatedRow, int, Draw, Completion], Rating],
 ) -> list[RowResult[Rating]]:
     """One result a row: a rating of each draw, or the drop of a request that was refused."""
     results = []

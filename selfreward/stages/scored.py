@@ -58,6 +58,21 @@ def build_scored(
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable row.
     """
+    rows, dropped = read_scored(path, max_rows, max_chars, columns)
+    summaries: Iterator[ShardSummary] = write_rows(
+        folder, rows, dropped, shard_size, ScoredResponse
+    )
+    return list(summaries)
+
+
+def read_scored(
+    path: str, max_rows: int | None, max_chars: int, columns: Mapping[str, str] | None = None
+) -> tuple[list[ScoredResponse], list[DroppedRow]]:
+    """Returns the scored responses of one file, and its rows that cannot be used.
+
+    Raises:
+        DataError: the file is unreadable, lacks the columns, or holds no usable row.
+    """
     rows: list[ScoredResponse] = []
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
@@ -82,10 +97,7 @@ def build_scored(
             break
     if not rows:
         raise DataError(f"{path}: no usable scored response among {len(dropped)} rows")
-    summaries: Iterator[ShardSummary] = write_rows(
-        folder, rows, dropped, shard_size, ScoredResponse
-    )
-    return list(summaries)
+    return rows, dropped
 
 
 def _single_responses(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.records import DroppedRow, DropReason, Instruction, Message
 
-SAMPLE = "sample:instructions"
+_SHIPPED = "sample:"
+SAMPLE = f"{_SHIPPED}instructions"
 
 # Tried in this order where the config names no column.
 _MESSAGES = ("messages", "conversation", "conversations", "prompt")
@@ -43,9 +44,8 @@ def read_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: the path is missing or unreadable; one line names it and the mend.
     """
-    if config.path == SAMPLE:
-        sample = package_files("selfreward.samples") / "instructions.jsonl"
-        yield from _jsonl_lines(io.StringIO(sample.read_text(encoding="utf-8")), SAMPLE)
+    if is_sample(config.path):
+        yield from _jsonl_lines(io.StringIO(sample_bytes(config.path).decode()), config.path)
         return
     kind = config.format if config.format != "auto" else _guess_format(config.path)
     if kind == "dataset":
@@ -173,6 +173,24 @@ def _expand(path: str) -> list[str]:
 
 def _line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def is_sample(path: str) -> bool:
+    """Whether the path names data shipped with the package."""
+    return path.startswith(_SHIPPED)
+
+
+def sample_bytes(path: str) -> bytes:
+    """Returns a shipped file; raises DataError if there is none of that name."""
+    folder = package_files("selfreward.samples")
+    shipped = {
+        _SHIPPED + file.name.removesuffix(".jsonl"): file
+        for file in folder.iterdir()
+        if file.name.endswith(".jsonl")
+    }
+    if path not in shipped:
+        raise DataError(f"no sample {path} is shipped; there are {', '.join(sorted(shipped))}")
+    return shipped[path].read_bytes()
 
 
 def _jsonl_rows(url: str) -> Iterator[dict[str, Any]]:

@@ -5,12 +5,14 @@ An encoded row is one prompt and the completions that continue it: one for an SF
 """
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from selfreward.errors import DataError
 from selfreward.records import Message, Preference, TrainingExample
 
 TokenArray = np.ndarray[Any, np.dtype[np.int32]]
@@ -28,6 +30,8 @@ class EncodedRow:
     pair_id: str
     prompt: TokenArray
     completions: tuple[TokenArray, ...]
+    label_confidence: float = 1.0
+    """How sure it is that the first completion is the better one, 0..1; only DPO asks."""
 
     @property
     def shared_length(self) -> int:
@@ -98,34 +102,44 @@ def _encode_completions(
     return out
 
 
+class _TextRow(NamedTuple):
+    """An `EncodedRow` before it is encoded."""
+
+    id: str
+    pair_id: str
+    messages: Sequence[Message]
+    completions: tuple[str, ...]
+    label_confidence: float = 1.0
+
+
 def _encode(
-    tokenizer: Any,
-    rows: Sequence[tuple[str, str, Sequence[Message], tuple[str, ...]]],
-    max_length: int,
+    tokenizer: Any, rows: Sequence[_TextRow], max_length: int
 ) -> tuple[list[EncodedRow], int]:
-    """Encodes (id, pair id, messages, completions); returns the rows and how many were too long."""
+    """Returns the encoded rows and how many were left out as too long."""
     end = end_of_turn(tokenizer)
     prompts = [
-        _render(tokenizer, [{"role": m.role, "content": m.content} for m in messages], True)
-        for _, _, messages, _ in rows
+        _render(tokenizer, [{"role": m.role, "content": m.content} for m in row.messages], True)
+        for row in rows
     ]
     prompt_ids = _ids(tokenizer, prompts)
-    owners = [i for i, row in enumerate(rows) for _ in row[3]]
+    owners = [i for i, row in enumerate(rows) for _ in row.completions]
     completions = _encode_completions(
         tokenizer,
         [prompts[i] for i in owners],
         [prompt_ids[i] for i in owners],
-        [text + end for row in rows for text in row[3]],
+        [text + end for row in rows for text in row.completions],
     )
     encoded, num_too_long, cursor = [], 0, 0
-    for (ident, pair_id, _, texts), prompt in zip(rows, prompt_ids, strict=True):
+    for text_row, prompt in zip(rows, prompt_ids, strict=True):
+        count = len(text_row.completions)
         row = EncodedRow(
-            id=ident,
-            pair_id=pair_id,
+            id=text_row.id,
+            pair_id=text_row.pair_id,
             prompt=np.asarray(prompt, dtype=np.int32),
-            completions=tuple(completions[cursor : cursor + len(texts)]),
+            completions=tuple(completions[cursor : cursor + count]),
+            label_confidence=text_row.label_confidence,
         )
-        cursor += len(texts)
+        cursor += count
         if row.longest_sequence > max_length:
             num_too_long += 1
         else:
@@ -149,23 +163,44 @@ def encode_examples(
         texts: tuple[str, ...] = (e.target,)
         if with_counter_target and e.counter_target is not None:
             texts = (e.target, e.counter_target)
-        rows.append((e.id, e.pair_id, e.messages, texts))
+        rows.append(_TextRow(e.id, e.pair_id, e.messages, texts))
     return _encode(tokenizer, rows, max_length)
 
 
 def encode_preferences(
     tokenizer: Any, preferences: Sequence[Preference], max_length: int
 ) -> tuple[list[EncodedRow], int]:
-    """Encodes preferences, chosen first. Returns the rows and the number left out as too long."""
-    rows = [(p.id, p.pair_id, p.messages, (p.chosen, p.rejected)) for p in preferences]
+    """Encodes preferences, chosen first. Returns the rows and the number left out as too long.
+
+    Raises:
+        DataError: a label confidence is not a number from 0 to 1.
+    """
+    for p in preferences:
+        if not 0.0 <= p.label_confidence <= 1.0:
+            raise DataError(
+                f"preference {p.id} has label_confidence={p.label_confidence:g}, which is not a"
+                " number from 0 to 1"
+            )
+    rows = [
+        _TextRow(p.id, p.pair_id, p.messages, (p.chosen, p.rejected), p.label_confidence)
+        for p in preferences
+    ]
     return _encode(tokenizer, rows, max_length)
 
 
 def digest(rows: Sequence[EncodedRow]) -> str:
-    """A hex digest of the token ids, in order."""
+    """A hex digest of the token ids, in order: all that log-probabilities depend on."""
     state = hashlib.sha256()
     for row in rows:
         for part in (row.prompt, *row.completions):
             state.update(len(part).to_bytes(4, "little"))
             state.update(part.tobytes())
+    return state.hexdigest()
+
+
+def labelled_digest(rows: Sequence[EncodedRow]) -> str:
+    """A hex digest of the token ids and label confidences, in order: all that a loss depends on."""
+    state = hashlib.sha256(digest(rows).encode())
+    for row in rows:
+        state.update(struct.pack("<d", row.label_confidence))
     return state.hexdigest()

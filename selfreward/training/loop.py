@@ -22,11 +22,16 @@ from selfreward.training.batching import plan_batches, plan_step
 from selfreward.training.checkpoint import mark_complete, write_model
 from selfreward.training.collate import collate
 from selfreward.training.data import read_records
-from selfreward.training.encoding import EncodedRow, digest, encode_examples, encode_preferences
-from selfreward.training.model import load_tokenizer
+from selfreward.training.encoding import (
+    EncodedRow,
+    encode_examples,
+    encode_preferences,
+    labelled_digest,
+)
+from selfreward.training.model import ModelSource, load_tokenizer
 from selfreward.training.objective import Objective
 from selfreward.training.optimizer import learning_rate
-from selfreward.training.parallel import all_reduce_sum, rank, together, world_size
+from selfreward.training.parallel import Parallel, all_reduce_sum, rank, together, world_size
 from selfreward.training.reference import reference_key, reference_logps
 from selfreward.training.scoring import evaluate
 from selfreward.training.setup import Trainee, build
@@ -75,10 +80,6 @@ class _Run:
         pad_id = self.tokenizer.pad_token_id
         self.pad_id: int = self.tokenizer.eos_token_id if pad_id is None else pad_id
         self.data = together(lambda: _load_data(task, self.tokenizer))
-        self.trainee: Trainee = build(task.source, task.config, seed=task.seed, device=device)
-        self.parallel = self.trainee.parallel
-        self.shares = self.parallel.policy.shares_prompt
-        self.lengths = [r.padded_length(self.shares) for r in self.data.rows]
         self.plan = plan_batches(
             [r.pair_id for r in self.data.rows],
             batch_size=self.config.batch_size,
@@ -86,22 +87,39 @@ class _Run:
             seed=task.seed,
             max_steps=self.config.max_steps,
         )
-        self.progress = Progress(recipe=task.recipe(digest(self.data.rows)))
+        self.progress = Progress(recipe=task.recipe(labelled_digest(self.data.rows)))
+        self.reference_s = 0.0
+        reference: torch.Tensor | None = None
+        other = task.other_reference
+        if other is not None:  # it has come and gone before the trained model takes its memory
+            reference = self._reference(lambda: self._build(other).parallel)
+        self.trainee = self._build(task.source)
+        self.parallel = self.trainee.parallel
+        self.shares = self.parallel.policy.shares_prompt
+        self.lengths = [r.padded_length(self.shares) for r in self.data.rows]
+        if task.record == "Preference" and other is None:  # the trained model before any update
+            reference = self._reference(lambda: self.parallel)
+        self.objective = Objective(self.config, self.data.rows, reference)
 
-    def prepare_objective(self) -> Objective:
-        if self.task.record != "Preference":
-            return Objective(self.config, self.data.rows, None)
+    def _build(self, source: ModelSource) -> Trainee:
+        """Loads a model as the trained one is: LoRA's fresh adapters change no output, and weights
+        they leave frozen take no more memory in the reference than in training."""
+        return build(source, self.config, seed=self.task.seed, device=self.device)
+
+    def _reference(self, load: Callable[[], Parallel]) -> torch.Tensor:
+        """Reference log-probabilities (rows, 2); 0 for rows that no step uses."""
+        started = time.perf_counter()
         used = sorted({i for step in self.plan for i in step})
         rows = [self.data.rows[i] for i in used]
         key = reference_key(
             rows,
-            model_fingerprint=self.task.model_fingerprint or self.task.source.path,
+            model_fingerprint=self.task.reference_identity,
             max_length=self.config.max_length,
             precision=self.config.precision,
         )
         reference = torch.zeros(len(self.data.rows), 2)
         reference[used] = reference_logps(
-            self.parallel,
+            load,
             rows,
             cache=self.task.reference_cache,
             key=key,
@@ -109,7 +127,8 @@ class _Run:
             max_padded_tokens=self.config.tokens_per_micro_batch,
             device=self.device,
         )
-        return Objective(self.config, self.data.rows, reference)
+        self.reference_s = time.perf_counter() - started
+        return reference
 
     def resume(self, folder: Path) -> None:
         saved = Progress(**json.loads((folder / STATE_FILE).read_text()))
@@ -122,8 +141,9 @@ class _Run:
         if self.progress.step < len(self.plan):  # the last checkpoint holds nothing to go on with
             self.parallel.load(folder)
 
-    def train_step(self, objective: Objective, step: int) -> Metrics:
+    def train_step(self, step: int) -> Metrics:
         started = time.perf_counter()
+        objective = self.objective
         indices = self.plan[step]
         torch.manual_seed(derived_seed("step", self.task.seed, step, rank()))
         self.parallel.policy.train()
@@ -237,19 +257,17 @@ def run_training(
 
     Raises:
         DataError: no rows to train on.
+        ConfigError: the config wants a reference model that `task` does not name.
         RecipeChangedError: `resume_from` was written by another recipe.
         TrainingError: the loss is no longer finite, or the deadline has passed.
     """
     run = _Run(task, device, scratch, report)
-    started = time.perf_counter()
-    objective = run.prepare_objective()  # the reference is the model before any update
-    reference_s = time.perf_counter() - started
     if resume_from is not None:
         run.resume(resume_from)
     config, num_steps = task.config, len(run.plan)
     checkpoint_every = config.checkpoint_every_steps or config.eval_every_steps
     for step in range(run.progress.step, num_steps):
-        metrics = run.train_step(objective, step)
+        metrics = run.train_step(step)
         if _is_due(step + 1, config.eval_every_steps, num_steps):
             metrics |= run.evaluate()
         metrics["selection_score"] = selection_score(metrics, step + 1)
@@ -263,5 +281,5 @@ def run_training(
         seconds=run.progress.seconds,
         dropped=run.data.dropped,
         history=run.progress.history,
-        reference_s=reference_s,
+        reference_s=run.reference_s,
     )

@@ -88,6 +88,21 @@ def nll_sum(logps_N: Tensor) -> Tensor:
     return -logps_N.sum()
 
 
+def soft_preference_loss(margin_P: Tensor, label_confidence_P: Tensor) -> Tensor:
+    """Returns C * -log sigmoid(margin) + (1 - C) * -log sigmoid(-margin) of each pair, shape (P,).
+
+    DPO with soft labels: a share C of the label says that the chosen completion is the better one,
+    the rest says the opposite (arXiv 2410.12735). C is in 0..1; at 1 it is DPO (arXiv 2305.18290,
+    equation 7). The slope over the margin is sigmoid(margin) - C, so the loss is lowest
+    at margin = log(C / (1 - C)): at C = 0.5 a pair pulls its margin to 0, below 0.5 it is turned
+    round. Nothing is divided by 2C - 1, as the "robust" loss of arXiv 2403.00409 does, which has no
+    value at C = 0.5.
+    """
+    as_labelled_P = -functional.logsigmoid(margin_P)
+    reversed_P = -functional.logsigmoid(-margin_P)
+    return label_confidence_P * as_labelled_P + (1.0 - label_confidence_P) * reversed_P
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DpoTerms:
     """What DPO+NLL says of each pair, shape (P,) each; only `loss_P` carries a gradient."""
@@ -108,17 +123,25 @@ def dpo_terms(
     reference_chosen_logps_P: Tensor,
     reference_rejected_logps_P: Tensor,
     chosen_lengths_P: Tensor,
+    label_confidence_P: Tensor,
     beta: float,
     nll_weight: float,
 ) -> DpoTerms:
-    """Returns -log sigmoid(reward margin) + nll_weight * NLL(chosen) / |chosen| of each pair.
+    """Returns preference loss(reward margin) + nll_weight * NLL(chosen) / |chosen| of each pair.
 
-    The sum of both terms is arXiv 2404.19733, equations 1 and 2; the first alone is arXiv
-    2305.18290, equation 7. Log-probabilities are sums over a completion, in nats.
+    With sure labels (`label_confidence_P` of 1) the sum of both terms is arXiv 2404.19733,
+    equations 1 and 2; the first alone is `soft_preference_loss`. Log-probabilities are sums over a
+    completion, in nats.
+
+    The NLL does not depend on the confidence: it keeps the chosen completion from becoming less
+    likely while the margin moves, which a pair needs however sure its label is, and `nll_weight`
+    then means the same in every row. Where that is not wanted, `nll_weight` is 0.
     """
     chosen_reward_P = beta * (chosen_logps_P - reference_chosen_logps_P)
     rejected_reward_P = beta * (rejected_logps_P - reference_rejected_logps_P)
-    preference_loss_P = -functional.logsigmoid(chosen_reward_P - rejected_reward_P)
+    preference_loss_P = soft_preference_loss(
+        chosen_reward_P - rejected_reward_P, label_confidence_P
+    )
     nll_P = -chosen_logps_P / chosen_lengths_P
     return DpoTerms(
         loss_P=preference_loss_P + nll_weight * nll_P,

@@ -20,6 +20,7 @@ class Objective:
         self._config = config
         self._rows = rows
         self._reference = reference
+        self._confidence = torch.tensor([r.label_confidence for r in rows])
 
     def names(self) -> tuple[str, ...]:
         if self._reference is None:
@@ -52,12 +53,14 @@ class Objective:
             return loss, loss.detach()[None]
         logps_S = sequence_logps(logps_N, batch.sequence_N, batch.num_sequences)
         reference_PC = self._reference[list(piece)].to(logps_S.device)
+        confidence_P = self._confidence[list(piece)].to(logps_S.device)
         terms = dpo_terms(
             chosen_logps_P=logps_S[0::2],
             rejected_logps_P=logps_S[1::2],
             reference_chosen_logps_P=reference_PC[:, 0],
             reference_rejected_logps_P=reference_PC[:, 1],
             chosen_lengths_P=batch.lengths_S[0::2],
+            label_confidence_P=confidence_P,
             beta=self._config.dpo_beta,
             nll_weight=self._config.nll_weight,
         )

@@ -1,8 +1,9 @@
-"""Reference log-probabilities of preferences: computed once, by the initial weights, and kept."""
+"""Reference log-probabilities of preferences: computed once, by weights that stay, and kept."""
 
+import gc
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import fsspec
 import numpy as np
@@ -33,7 +34,7 @@ def _read(url: str) -> Tensor | None:
 
 
 def reference_logps(
-    parallel: Parallel,
+    load: Callable[[], Parallel],
     rows: Sequence[EncodedRow],
     *,
     cache: str | None,
@@ -42,10 +43,11 @@ def reference_logps(
     max_padded_tokens: int,
     device: torch.device,
 ) -> Tensor:
-    """Returns the log-probabilities (rows, 2) of chosen and rejected under the model as it is.
+    """Returns the log-probabilities (rows, 2) of chosen and rejected under the model of `load`.
 
-    Call before the first update. `cache` is a folder URL; a file `reference-<key>.npy` there is
-    used instead of computing, and written after computing.
+    `cache` is a folder URL; a file `reference-<key>.npy` there is used instead of computing, and
+    written after computing. `load` is called only to compute, then by every worker; a model that
+    nobody else holds is gone when this returns.
     """
     url = join(cache, f"reference-{key}.npy") if cache else None
     found: list[Tensor | None] = [None]
@@ -56,8 +58,11 @@ def reference_logps(
     if found[0] is not None:
         return found[0]
     logps = completion_logps(
-        parallel, rows, pad_id=pad_id, max_padded_tokens=max_padded_tokens, device=device
+        load(), rows, pad_id=pad_id, max_padded_tokens=max_padded_tokens, device=device
     )
+    gc.collect()  # a sharded model holds itself in circles
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     if url is not None and rank() == 0:
         buffer = io.BytesIO()
         np.save(buffer, logps.numpy(), allow_pickle=False)

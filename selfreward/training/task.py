@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from selfreward.config import OPERATIONAL, TrainingConfig
+from selfreward.errors import ConfigError
 from selfreward.records import content_id
 from selfreward.training.model import ModelSource
 
@@ -25,8 +26,37 @@ class TrainingTask:
     reference_cache: str | None = None
     """Folder URL for reference log-probabilities; None computes them again on resume."""
     model_fingerprint: str = ""
+    reference_source: ModelSource | None = None
+    """DPO's reference where `config.dpo_reference` is "first", and read only then; it must share
+    the tokenizer of `source`."""
+    reference_fingerprint: str = ""
     deadline: float | None = None
     """Unix time after which training stops with an error."""
+
+    @property
+    def model_identity(self) -> str:
+        """What tells the model that training starts from, from any other."""
+        return self.model_fingerprint or self.source.path
+
+    @property
+    def reference_identity(self) -> str:
+        """The same of DPO's reference model.
+
+        Raises:
+            ConfigError: the config wants a reference model that the task does not name.
+        """
+        if self.config.dpo_reference == "start":
+            return self.model_identity
+        if self.reference_source is None:
+            raise ConfigError("training.dpo_reference=first needs a reference model, none is given")
+        return self.reference_fingerprint or self.reference_source.path
+
+    @property
+    def other_reference(self) -> ModelSource | None:
+        """DPO's reference model where it is not the one that training starts from."""
+        if self.record != "Preference" or self.reference_identity == self.model_identity:
+            return None
+        return self.reference_source
 
     def recipe(self, data_digest: str) -> str:
         """A digest of what determines the result; where and how fast it runs is not part of it."""
@@ -35,8 +65,10 @@ class TrainingTask:
             for name, info in TrainingConfig.model_fields.items()
             if info.json_schema_extra != OPERATIONAL
         }
-        model = self.model_fingerprint or self.source.path
-        return content_id("recipe", str(settings), data_digest, model, self.seed)
+        reference = self.reference_identity if self.record == "Preference" else None
+        return content_id(
+            "recipe", str(settings), data_digest, self.model_identity, reference, self.seed
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,7 +95,8 @@ class LoopResult:
     dropped: dict[str, int]
     history: list[Metrics]
     reference_s: float = 0.0
-    """Seconds spent on reference log-probabilities before the first step."""
+    """Seconds spent on reference log-probabilities before the first step; loading their model is
+    part of it where it is another than the one to train."""
 
     @property
     def tokens_per_s(self) -> float:

@@ -75,6 +75,7 @@ def train(job: TrainingJob) -> TrainingResult:
         job,
         model=_absolute_model(job.model),
         tokenizer=_absolute_model(job.tokenizer) if job.tokenizer else None,
+        reference_model=_absolute_model(job.reference_model) if job.reference_model else None,
         data=tuple(map(_absolute, job.data)),
         validation=tuple(map(_absolute, job.validation)),
         output=_absolute(job.output),
@@ -90,6 +91,11 @@ def train(job: TrainingJob) -> TrainingResult:
     if job.record != wanted:
         raise ConfigError(
             f"training.objective={job.config.objective} reads {wanted} rows, not {job.record}"
+        )
+    if job.needs_reference_model and job.reference_model is None:
+        raise ConfigError(
+            f"training.dpo_reference=first needs a reference_model, which training job {job.name}"
+            " does not name; name it or set training.dpo_reference=start"
         )
     with _ray_train_environment(job.config):
         fitted = _fit_within(job)

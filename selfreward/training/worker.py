@@ -38,6 +38,10 @@ class TrainingJob:
     seed: int = 0
     reference_cache: str | None = None
     model_fingerprint: str = ""
+    reference_model: str | None = None
+    """DPO with `config.dpo_reference` "first": the model that stays the reference, named as `model`
+    is (a hub revision stands behind an `@`). It must share the tokenizer. Else it is not read."""
+    reference_fingerprint: str = ""
     device_is_gpu: bool | None = None
     """None: `config.use_gpu`."""
     revision: str | None = None
@@ -46,6 +50,10 @@ class TrainingJob:
     @property
     def is_gpu(self) -> bool:
         return self.config.use_gpu if self.device_is_gpu is None else self.device_is_gpu
+
+    @property
+    def needs_reference_model(self) -> bool:
+        return self.record == "Preference" and self.config.dpo_reference == "first"
 
 
 def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +91,12 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
         try:
             # On this node: the driver's cache of models is not every node's.
             path = together(lambda: resolve_model(job.model, job.revision))
+            reference = None
+            if job.needs_reference_model and (name := job.reference_model) is not None:
+                reference = ModelSource(
+                    path=together(lambda: resolve_model(name)),
+                    trust_remote_code=job.trust_remote_code,
+                )
             result = run_training(
                 TrainingTask(
                     source=ModelSource(
@@ -97,6 +111,8 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
                     seed=job.seed,
                     reference_cache=job.reference_cache,
                     model_fingerprint=job.model_fingerprint,
+                    reference_source=reference,
+                    reference_fingerprint=job.reference_fingerprint,
                     deadline=settings["deadline"],
                 ),
                 device=device,

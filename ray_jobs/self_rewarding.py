@@ -1,0 +1,13 @@
+"""Self-Rewarding Language Models as a Ray job.
+
+ray job submit --working-dir . -- \\
+    python -m ray_jobs.self_rewarding ray_jobs/configs/self_rewarding_quickstart.yaml
+"""
+
+import sys
+
+from selfreward.cli import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "run")
+    main()

@@ -1,0 +1,195 @@
+"""The figures of a self-rewarding iteration, read from its stage folders as plain data.
+
+Each function runs as one task on the cluster, since candidates and judgments are many.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from selfreward.config import EvaluationConfig
+from selfreward.evaluation.outcomes import read_outcomes
+from selfreward.judging.filters import words_of
+from selfreward.judging.preferences import mean_scores
+from selfreward.metrics.diversity import DiversityCounts
+from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
+from selfreward.metrics.likelihoods import kl_report, perplexity_report
+from selfreward.metrics.reward_modelling import (
+    RankedResponses,
+    pointwise_agreement,
+    reward_modelling_report,
+)
+from selfreward.metrics.score_distribution import (
+    ScoredCandidates,
+    judge_agreement,
+    pair_lengths,
+    score_distribution,
+)
+from selfreward.records import Outcome, Preference, Verdict
+from selfreward.records_scores import Rating, ScoredResponse
+from selfreward.records_self_rewarding import (
+    CreatedInstruction,
+    ResponseLikelihood,
+    SampledInstruction,
+)
+from selfreward.storage.shards import read_records, sealed_shards
+
+
+def _all(folder: str, record_type: Any) -> list[Any]:
+    return [row for url in sealed_shards(folder) for row in read_records(url, record_type)]
+
+
+def candidate_figures(
+    responses: str, ratings: str, scale: tuple[float, float], preferences: str | None
+) -> dict[str, Any]:
+    """Scores, ties and lengths of candidates, and the lengths of what was made of them."""
+    read = _all(ratings, Rating)
+    scores = mean_scores(read)
+    candidates = [
+        ScoredCandidates(
+            instruction_id=row.id,
+            scores=tuple(scores.get(r.id) for r in row.responses),
+            lengths=tuple(len(r.text) for r in row.responses),
+        )
+        for row in _all(responses, SampledInstruction)
+    ]
+    figures = score_distribution(candidates, read, scale).to_dict()
+    if preferences is not None:
+        figures["pairs"] = pair_lengths(_all(preferences, Preference)).to_dict()
+    return figures
+
+
+def creation_figures(kept: Sequence[str]) -> dict[str, Any]:
+    """How varied the new instructions are; `kept` are the folders of the rounds."""
+    counts = DiversityCounts()
+    for folder in kept:
+        for row in _all(folder, CreatedInstruction):
+            counts.add(words_of(row.instruction.messages[0].content))
+    return counts.report().to_dict()
+
+
+def perplexity_figures(
+    likelihoods: str, config: EvaluationConfig, seed: int
+) -> dict[str, Any] | None:
+    """Perplexity over the texts of one likelihood stage; None without any."""
+    rows = _all(likelihoods, ResponseLikelihood)
+    if not rows:
+        return None
+    return perplexity_report(
+        [r.logp for r in rows],
+        [r.num_tokens for r in rows],
+        confidence=config.confidence,
+        num_samples=config.bootstrap_samples,
+        seed=seed,
+    ).to_dict()
+
+
+def kl_figures(
+    current: str, first: str, config: EvaluationConfig, seed: int
+) -> dict[str, Any] | None:
+    """KL of the current model to the first one, on responses of the current one."""
+    before = {row.response_id: row for row in _all(first, ResponseLikelihood)}
+    rows = [row for row in _all(current, ResponseLikelihood) if row.response_id in before]
+    if not rows:
+        return None
+    return kl_report(
+        [row.logp for row in rows],
+        [before[row.response_id].logp for row in rows],
+        [row.num_tokens for row in rows],
+        confidence=config.confidence,
+        num_samples=config.bootstrap_samples,
+        seed=seed,
+    ).to_dict()
+
+
+def agreement_figures(
+    responses: str, own: str, seeds: str, config: EvaluationConfig, seed: int
+) -> dict[str, Any]:
+    """How alike this model and the frozen seed order the same responses.
+
+    There is one response an instruction: they are ordered over all instructions together.
+    """
+    first, second = (mean_scores(_all(folder, Rating)) for folder in (own, seeds))
+    ids = [r.id for row in _all(responses, SampledInstruction) for r in row.responses]
+    both = [([first.get(i) for i in ids], [second.get(i) for i in ids])]
+    return judge_agreement(both, config.confidence, config.bootstrap_samples, seed).to_dict()
+
+
+def mean_lengths(new: str, old: str) -> tuple[list[int], list[int]]:
+    """Characters of two models' answers to the instructions that both answered."""
+    before = {row.id: len(row.responses[0].text) for row in _all(old, SampledInstruction)}
+    rows = [row for row in _all(new, SampledInstruction) if row.id in before]
+    return [len(row.responses[0].text) for row in rows], [before[row.id] for row in rows]
+
+
+def head_to_head_figures(
+    new: str, old: str, pairs: str, judgments: str, config: EvaluationConfig, seed: int
+) -> dict[str, Any] | None:
+    """Wins, ties and losses of the newer model; answers of the same text are ties nobody was
+    asked about. None without an instruction both answered."""
+    outcomes = [
+        HeadToHeadOutcome(
+            prompt_id=found.pair_id,
+            model_first=found.chosen_first,
+            baseline_first=found.rejected_first,
+            model_length=found.chosen_length,
+            baseline_length=found.rejected_length,
+        )
+        for found in read_outcomes(pairs, judgments)
+        if found.chosen_first is not None and found.rejected_first is not None
+    ]
+    before = {row.id: row.responses[0].text for row in _all(old, SampledInstruction)}
+    tie = Verdict(outcome=Outcome.TIE)
+    same = [
+        HeadToHeadOutcome(
+            prompt_id=row.id,
+            model_first=tie,
+            baseline_first=tie,
+            model_length=len(before[row.id]),
+            baseline_length=len(before[row.id]),
+        )
+        for row in _all(new, SampledInstruction)
+        if before.get(row.id) == row.responses[0].text
+    ]
+    if not outcomes and not same:
+        return None
+    report = head_to_head_report(
+        [*outcomes, *same], config.confidence, config.bootstrap_samples, seed
+    )
+    return report.to_dict() | {"num_same_text": len(same)}
+
+
+def scored_figures(
+    rows: str,
+    ratings: str,
+    scale: tuple[float, float],
+    config: EvaluationConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Scores against people's: the reward-modelling metrics by prompt, and one by one."""
+    scores = mean_scores(_all(ratings, Rating))
+    groups: dict[str, list[ScoredResponse]] = {}
+    found: list[ScoredResponse] = _all(rows, ScoredResponse)
+    for row in found:
+        groups.setdefault(row.group, []).append(row)
+    prompts = [
+        RankedResponses(
+            prompt_id=group,
+            # The best has rank 1; people's equal scores share a rank.
+            human_ranks=tuple(float(sum(o.score > r.score for o in of) + 1) for r in of),
+            scores=tuple(scores.get(r.id) for r in of),
+        )
+        for group, of in groups.items()
+    ]
+    report = reward_modelling_report(
+        prompts,
+        full_score=scale[1],
+        confidence=config.confidence,
+        num_samples=config.bootstrap_samples,
+        seed=seed,
+    )
+    human_scale = (min(r.low for r in found), max(r.high for r in found))
+    single = pointwise_agreement(
+        [r.score for r in found], [scores.get(r.id) for r in found], human_scale, scale
+    )
+    return {"reward_modelling": report.to_dict(), "pointwise": asdict(single)}

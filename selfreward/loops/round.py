@@ -1,0 +1,291 @@
+"""One self-rewarding round M_t-1 -> M_t: candidates, scores, preferences, DPO
+(arXiv 2401.10020, sections 2.3 and 2.4)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from selfreward.config_loading import identity
+from selfreward.errors import DataError
+from selfreward.judging.consistency import label_confidence
+from selfreward.judging.pointwise import PointwiseRubric
+from selfreward.judging.rubric_files import rubric_recipe
+from selfreward.layout import join
+from selfreward.loops.create import Instructions
+from selfreward.loops.pairs import Source, on_cluster
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.session import run_model
+from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.training import Training, train_model
+from selfreward.records import Preference, TrainingExample
+from selfreward.stages.likelihood import Likelihood
+from selfreward.stages.meta import MetaJudge, MetaPairs, MetaPrefer, weights_of
+from selfreward.stages.prefer import Prefer, shard_consistencies
+from selfreward.stages.rate import Rate
+from selfreward.stages.sample import Sample
+from selfreward.storage import files
+from selfreward.storage.shards import sealed_shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """The weights a round may ask.
+
+    Example: `Models(first=PlacedModel(…), before=PlacedModel(…), now=PlacedModel(…))`
+    """
+
+    first: PlacedModel
+    """M_0."""
+    before: PlacedModel
+    """M_t-2."""
+    now: PlacedModel
+    """M_t-1, which answers and scores itself."""
+
+
+class Round:
+    """The steps of one round, each with its own folder and manifest."""
+
+    def __init__(self, run: Run, iteration: int, models: Models, rubric: PointwiseRubric) -> None:
+        self.run, self.iteration, self.models, self.rubric = run, iteration, models, rubric
+        self.config = run.config
+
+    def learn(self, instructions: Instructions) -> PlacedModel:
+        """Makes preferences of the instructions and trains M_t on them."""
+        responses = self.sample(instructions, self.models.now, "responses")
+        ratings = self.rate(responses, "ratings")
+        rows = [self._prefer(instructions, responses, ratings)]
+        meta = self.config.meta_judge
+        last = meta.last_iteration
+        if meta.enabled and (last is None or self.iteration <= last):
+            rows += self._meta(responses, ratings)
+        return self._train([source for source in rows if source.num_records])
+
+    def sample(self, instructions: Instructions, model: PlacedModel, stage: str) -> Source:
+        """N responses of `model` to each instruction."""
+        section = self.config.candidates
+        logic = Sample(
+            num_responses=section.num_candidates,
+            sampling=section.sampling,
+            keep_truncated=section.keep_truncated,
+            stored=instructions.stored,
+            seed=self.config.loop.seed + self.iteration,
+        )
+        recipe = {
+            "candidates": identity(section),
+            "model": model.ref.fingerprint,
+            "engine": identity(self.config.engine),
+            "input": instructions.fingerprint,
+            "seed": self.config.loop.seed,
+        }
+        inputs = [(url,) for url in instructions.shards]
+        return self._step(
+            f"{section.num_candidates} responses by M{model.ref.iteration}",
+            logic,
+            stage,
+            inputs,
+            recipe,
+            instructions.num_rows,
+            model,
+        )
+
+    def rate(self, responses: Source, stage: str) -> Source:
+        """K readings of each response by the current model."""
+        section = self.config.rating
+        logic = Rate(
+            rubric=self.rubric,
+            sampling=section.sampling,
+            guided=section.guided,
+            expected=section.expected,
+            num_draws=section.num_draws,
+            seed=self.config.loop.seed + self.iteration,
+            stored="sampled",
+        )
+        recipe = {
+            "rating": identity(section),
+            "rubric": rubric_recipe(self.rubric),
+            "model": self.models.now.ref.fingerprint,
+            "engine": identity(self.config.engine),
+            "input": responses.fingerprint,
+            "seed": self.config.loop.seed,
+        }
+        num_rows = responses.num_records * self.config.candidates.num_candidates
+        return self._step(
+            f"score with M{self.models.now.ref.iteration}",
+            logic,
+            stage,
+            shards_of(responses.folder),
+            recipe,
+            num_rows,
+            self.models.now,
+        )
+
+    def _prefer(self, instructions: Instructions, responses: Source, ratings: Source) -> Source:
+        section = self.config.preferences
+        sources = [responses, ratings]
+        if section.rejected_from == "first":
+            anchors = self.sample(instructions, self.models.first, "first_responses")
+            sources += [anchors, self.rate(anchors, "first_ratings")]
+        confidence = self._confidence(responses) if section.consistency else 1.0
+        positive = section.kind == "positive_only"
+        out_type: type[Any] = TrainingExample if positive else Preference
+        logic = Prefer(config=section, label_confidence=confidence, out_type=out_type)
+        recipe = {
+            "preferences": identity(section),
+            "inputs": [source.fingerprint for source in sources],
+            "label_confidence": confidence,
+        }
+        made = self._step(
+            "choose pairs" if not positive else "choose positives",
+            logic,
+            "examples" if positive else "preferences",
+            shards_of(*(source.folder for source in sources)),
+            recipe,
+            responses.num_records,
+        )
+        self.run.display.line(
+            f"iteration {self.iteration}: {made.num_records} training rows of"
+            f" {responses.num_records} instructions"
+        )
+        return made
+
+    def _confidence(self, responses: Source) -> float:
+        """How much the rankings of this model and the one before agree, over all instructions."""
+        models = self.models
+        if models.before.ref.fingerprint == models.first.ref.fingerprint:
+            # The reference itself: its implicit rewards are all 0 and rank nothing yet.
+            return 1.0
+        folders = [responses.folder]
+        for name, model in (
+            ("now", models.now),
+            ("before", models.before),
+            ("first", models.first),
+        ):
+            made = self.likelihood(responses, model, join("likelihoods", name))
+            folders.append(made.folder)
+        beta = self.config.training.dpo_beta
+        found = [
+            value
+            for shard in shards_of(*folders)
+            for value in on_cluster(self.run, shard_consistencies, shard, beta)
+        ]
+        if not found:
+            raise DataError(
+                f"iteration {self.iteration}: no instruction has candidates that both models rank;"
+                " set preferences.consistency=false, or raise candidates.num_candidates"
+            )
+        confidence = label_confidence(found)
+        self.run.display.line(
+            f"iteration {self.iteration}: consistency {confidence:.3f} of this model's rankings"
+            f" with the one's before, over {len(found)} instructions"
+        )
+        return confidence
+
+    def likelihood(self, responses: Source, model: PlacedModel, stage: str) -> Source:
+        """How likely `model` finds the responses."""
+        recipe = {
+            "model": model.ref.fingerprint,
+            "engine": identity(self.config.engine),
+            "input": responses.fingerprint,
+        }
+        return self._step(
+            f"likelihood by M{model.ref.iteration}",
+            Likelihood(stored="sampled"),
+            stage,
+            shards_of(responses.folder),
+            recipe,
+            responses.num_records,
+            model,
+        )
+
+    def _meta(self, responses: Source, ratings: Source) -> list[Source]:
+        """Preferences for the better of the model's own judgments."""
+        section, seed = self.config.meta_judge, self.config.loop.seed + self.iteration
+        pairs = self._step(
+            "pair judgments",
+            MetaPairs(scale=self.rubric.scale, max_pairs=section.max_pairs_per_response, seed=seed),
+            "meta_pairs",
+            shards_of(responses.folder, ratings.folder),
+            {
+                "max_pairs": section.max_pairs_per_response,
+                "inputs": [responses.fingerprint, ratings.fingerprint],
+                "seed": self.config.loop.seed,
+            },
+            responses.num_records,
+        )
+        now = self.models.now
+        judgments = self._step(
+            f"compare judgments with M{now.ref.iteration}",
+            MetaJudge(config=section, rubric=self.rubric, seed=seed),
+            "meta_judgments",
+            shards_of(pairs.folder),
+            {
+                "meta_judge": identity(section),
+                "rubric": rubric_recipe(self.rubric),
+                "model": now.ref.fingerprint,
+                "engine": identity(self.config.engine),
+                "input": pairs.fingerprint,
+                "seed": self.config.loop.seed,
+            },
+            pairs.num_records,
+            now,
+        )
+        weights = on_cluster(self.run, weights_of, sealed_shards(judgments.folder))
+        made = self._step(
+            "choose judgments",
+            MetaPrefer(
+                rubric=self.rubric, max_chosen_chars=section.max_chosen_chars, weights=weights
+            ),
+            "meta_preferences",
+            shards_of(pairs.folder, judgments.folder),
+            {"input": judgments.fingerprint, "max_chosen_chars": section.max_chosen_chars},
+            pairs.num_records,
+        )
+        return [made]
+
+    def _step(
+        self,
+        title: str,
+        logic: Any,
+        stage: str,
+        inputs: Any,
+        recipe: dict[str, Any],
+        num_rows: int,
+        model: PlacedModel | None = None,
+    ) -> Source:
+        folder = self.run.layout.stage(self.iteration, stage)
+        output = Output(folder=folder, inputs=inputs, recipe=recipe, num_rows=num_rows)
+        engine = None if model is None else (lambda: self.run.pools.judge(model))
+        (done,) = run_step(self.run, title, logic, [output], engine)
+        return Source.of(folder, done)
+
+    def _train(self, rows: list[Source]) -> PlacedModel:
+        run, iteration = self.run, self.iteration
+        if not rows:
+            drops = _drops(run, iteration)
+            raise DataError(
+                f"iteration {iteration}: nothing to train on (dropped: {drops or 'none'}); raise"
+                " candidates.num_candidates or rating.num_draws, or set rating.expected=true, which"
+                " ties less often"
+            )
+        training = self.config.training
+        wanted = Training(
+            model=f"M{iteration}",
+            name=f"iteration-{iteration:02d}",
+            config=training,
+            rows=tuple(rows),
+            folder=run.layout.training(iteration),
+            output=run.layout.checkpoint(iteration),
+            seed=self.config.loop.seed + iteration,
+            reference=self.models.first if training.needs_first_model else None,
+        )
+        train_model(run, self.models.now, wanted)
+        return run_model(run.layout, self.config.model, iteration)
+
+
+def _drops(run: Run, iteration: int) -> dict[str, int]:
+    """Why instructions of the iteration became no training row."""
+    for stage in ("preferences", "examples"):
+        url = join(run.layout.stage(iteration, stage), "manifest.json")
+        if files.exists(url):
+            drops: dict[str, int] = files.read_json(url)["drops"]
+            return drops
+    return {}

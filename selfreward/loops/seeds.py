@@ -1,0 +1,219 @@
+"""Steps that read the seeds of the self-rewarding loop, and make of them what M1 learns."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from selfreward.config_loading import identity
+from selfreward.errors import DataError
+from selfreward.judging.eft import modal_cutoff
+from selfreward.judging.pointwise import PointwiseRubric
+from selfreward.judging.rubric_files import rubric_recipe
+from selfreward.layout import absolute_path, join
+from selfreward.loops.pairs import Source, on_cluster
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.stages.eft import SelectEft, agreeing_ranks
+from selfreward.stages.rate import Rate
+from selfreward.stages.seeds import IftExamples, build_ift, build_ranked, prompt_keys
+from selfreward.stages.sources import is_sample, sample_bytes
+from selfreward.storage import files
+from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.shards import sealed_shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seeds:
+    """Where the seeds lie.
+
+    Example: `Seeds(ift=Source(…), heldout=Source(…), ranked=None)`
+    """
+
+    ift: Source
+    heldout: Source
+    """Answered seeds kept out of training, for perplexity."""
+    ranked: Source | None
+
+
+def content_of(path: str) -> str:
+    """What tells one state of a file from another, for a recipe."""
+    if is_sample(path):
+        return hashlib.sha256(sample_bytes(path)).hexdigest()[:16]
+    return files.version_of(path)
+
+
+def build_seeds(run: Run) -> Seeds:
+    """Reads the files of `seeds` once into shards.
+
+    Raises:
+        DataError: a file is unreadable or lacks the columns, or too little is usable.
+    """
+    config, layout = run.config, run.layout
+    seeds = config.seeds
+    if not seeds.ift:
+        raise DataError("seeds.ift names no file: the loop starts from instructions with answers")
+    folders = (join(layout.root, "seeds", "ift"), layout.split("heldout", "ift"))
+    recipe = _files_recipe(run, seeds.ift) | {
+        "max": seeds.max_ift,
+        "heldout": seeds.ift_heldout,
+        "seed": config.loop.seed,
+    }
+    manifests = [open_stage(f, "seeds", recipe | {"of": n}) for n, f in enumerate(folders)]
+    if not all(m.is_complete for m in manifests):
+        made = on_cluster(
+            run,
+            build_ift,
+            seeds.ift,
+            folders,
+            config.pool.shard_size,
+            seeds.max_ift,
+            seeds.ift_heldout,
+            config.pool.max_instruction_chars,
+            config.loop.seed,
+        )
+        manifests = [
+            complete(f, m, s, 0.0) for f, m, s in zip(folders, manifests, made, strict=True)
+        ]
+        counts = f"{manifests[0].num_records} to train on, {manifests[1].num_records} held out"
+        run.display.line(f"answered seeds: {counts}; dropped {manifests[0].drops or 'none'}")
+    ift, heldout = (Source.of(f, m) for f, m in zip(folders, manifests, strict=True))
+    return Seeds(ift=ift, heldout=heldout, ranked=_ranked(run, ift) if seeds.ranked else None)
+
+
+def _files_recipe(run: Run, paths: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "files": [[p if is_sample(p) else absolute_path(p), content_of(p)] for p in paths],
+        "shard_size": run.config.pool.shard_size,
+        "max_chars": run.config.pool.max_instruction_chars,
+    }
+
+
+def _ranked(run: Run, ift: Source) -> Source:
+    config = run.config
+    folder = join(run.layout.root, "seeds", "ranked")
+    recipe = _files_recipe(run, config.seeds.ranked) | {
+        "max": config.seeds.max_ranked,
+        "ift": ift.fingerprint,
+    }
+    manifest = open_stage(folder, "seeds", recipe)
+    if not manifest.is_complete:
+        known = on_cluster(run, prompt_keys, sealed_shards(ift.folder))
+        made = on_cluster(
+            run,
+            build_ranked,
+            config.seeds.ranked,
+            folder,
+            config.pool.shard_size,
+            config.seeds.max_ranked,
+            config.pool.max_instruction_chars,
+            known,
+        )
+        manifest = complete(folder, manifest, made, 0.0)
+        run.display.line(
+            f"ranked responses: {manifest.num_records}; dropped {manifest.drops or 'none'}"
+        )
+    return Source.of(folder, manifest)
+
+
+def ift_examples(run: Run, seeds: Seeds) -> Source:
+    """The answered seeds as training examples."""
+    folder = run.layout.examples(1)
+    (done,) = run_step(
+        run,
+        "answered seeds as examples",
+        IftExamples(),
+        [
+            Output(
+                folder=folder,
+                inputs=shards_of(seeds.ift.folder),
+                recipe={"input": seeds.ift.fingerprint},
+                num_rows=seeds.ift.num_records,
+            )
+        ],
+    )
+    return Source.of(folder, done)
+
+
+def eft_examples(
+    run: Run, ranked: Source, judge: PlacedModel, rubric: PointwiseRubric
+) -> Source | None:
+    """Judgments of the ranked responses that agree with people; None if none does.
+
+    A model that never agrees teaches nothing about judging: the loop goes on with the answers
+    alone and says so.
+    """
+    config = run.config
+    ratings = _ratings(run, ranked, judge, rubric)
+    inputs = shards_of(ranked.folder, ratings.folder)
+    folder = run.layout.stage(1, "eft")
+    recipe = {
+        "input": ratings.fingerprint,
+        "min_agreement": config.seeds.min_agreement,
+        "max_modal_share": config.seeds.max_modal_share,
+    }
+    cutoff = None
+    if not open_stage(folder, "eft", recipe).is_complete:
+        found: list[tuple[float, int]] = []
+        for shard in inputs:
+            found += on_cluster(run, agreeing_ranks, shard, config.seeds.min_agreement)
+        scores, ranks = [score for score, _ in found], [rank for _, rank in found]
+        cutoff = modal_cutoff(scores, ranks, config.seeds.max_modal_share)
+        counts = sorted(Counter(scores).items())
+        told = ", ".join(f"{score:g}: {count}" for score, count in counts)
+        run.display.line(f"judgments that agree with people, by score: {told or 'none'}")
+    (done,) = run_step(
+        run,
+        "select judgments",
+        SelectEft(
+            rubric=rubric,
+            min_agreement=config.seeds.min_agreement,
+            cutoff=cutoff,
+        ),
+        [Output(folder=folder, inputs=inputs, recipe=recipe, num_rows=ranked.num_records)],
+    )
+    if done.num_records == 0:
+        run.display.line(
+            "no judgment agrees with people's rankings: M1 learns from the answers alone; raise"
+            " seeds.draws_per_response or lower seeds.min_agreement"
+        )
+        return None
+    return Source.of(folder, done)
+
+
+def _ratings(run: Run, ranked: Source, judge: PlacedModel, rubric: PointwiseRubric) -> Source:
+    config = run.config
+    logic = Rate(
+        rubric=rubric,
+        sampling=config.rating.sampling,
+        guided=config.rating.guided,
+        # What is learnt is the text of a judgment: its own score, not an expected one.
+        expected=False,
+        num_draws=config.seeds.draws_per_response,
+        seed=config.loop.seed,
+    )
+    folder = run.layout.stage(1, "eft_ratings")
+    (done,) = run_step(
+        run,
+        "judge ranked responses",
+        logic,
+        [
+            Output(
+                folder=folder,
+                inputs=shards_of(ranked.folder),
+                recipe={
+                    "rubric": rubric_recipe(rubric),
+                    "sampling": identity(config.rating.sampling),
+                    "guided": config.rating.guided,
+                    "draws": config.seeds.draws_per_response,
+                    "model": judge.ref.fingerprint,
+                    "engine": identity(config.engine),
+                    "input": ranked.fingerprint,
+                    "seed": config.loop.seed,
+                },
+                num_rows=ranked.num_records,
+            )
+        ],
+        lambda: run.pools.judge(judge),
+    )
+    return Source.of(folder, done)

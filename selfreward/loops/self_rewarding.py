@@ -1,0 +1,188 @@
+"""Self-Rewarding Language Models (arXiv 2401.10020) as a list of steps.
+
+    seeds -> examples (IFT), judgments that agree with people (EFT)      once
+    M_1 = SFT(seeds);  examine M_0, M_1
+    for t = 2..T:   create instructions -> N responses by M_t-1 -> K scores by M_t-1
+                    -> preferences -> M_t = DPO(M_t-1) -> examine M_t -> promote, or stop
+
+Every step writes a folder with a manifest and is skipped when it is complete, so this function
+run again after any interruption goes on where the last attempt stopped.
+"""
+
+from typing import Any
+
+from selfreward.config import RunConfig
+from selfreward.errors import ConfigError
+from selfreward.judging.meta_judging import get_meta_rubric
+from selfreward.judging.pointwise import PointwiseRubric
+from selfreward.judging.rubrics import get_pairwise_rubric
+from selfreward.layout import Layout, absolute_path
+from selfreward.loops.create import Instructions, create_instructions, pool_slice
+from selfreward.loops.force import remove_from
+from selfreward.loops.labelled import build_scored_sets
+from selfreward.loops.pairs import Source, build_instructions, build_labelled_pairs
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.rewarding_eval import Examination, Measured
+from selfreward.loops.round import Models, Round
+from selfreward.loops.rubrics import load_pointwise_rubric
+from selfreward.loops.scoring import evaluate_model
+from selfreward.loops.seeds import Seeds, build_seeds, eft_examples, ift_examples
+from selfreward.loops.session import Models as RunModels
+from selfreward.loops.session import open_run, run_model
+from selfreward.loops.steps import Run
+from selfreward.loops.training import Training, train_model
+from selfreward.loops.verdict import Decision, decide, promote_first
+from selfreward.reports.progress import Display
+
+
+def run_self_rewarding(
+    config: RunConfig, force: str | None = None, display: Display | None = None
+) -> Layout:
+    """Runs the whole loop and returns where it lies; see the module's docstring.
+
+    Raises:
+        UserError: something the user can mend, in one line.
+        SelfRewardError: the engines or the training failed for good.
+    """
+    layout = Layout(absolute_path(config.run_dir))
+    rubric = check_recipe(config)
+    if force is not None:
+        remove_from(layout, force, config.loop.kind)
+    with open_run(config, display) as (run, models):
+        _Loop(run, models, rubric).run_all()
+    return layout
+
+
+class _Loop:
+    """The loop while it runs: the models so far and what they are measured on."""
+
+    def __init__(self, run: Run, models: RunModels, rubric: PointwiseRubric) -> None:
+        self.run, self.rubric = run, rubric
+        self.config = run.config
+        self.seed, self.writer = models.seed, models.generator
+        self.by_generator = run.config.generator is not None
+        self.pools = build_instructions(run, models.generator)
+        self.seeds: Seeds = build_seeds(run)
+        self.labelled = build_labelled_pairs(run)
+        measured = Measured(
+            instructions=self.pools["heldout"],
+            answered=self.seeds.heldout,
+            scored=build_scored_sets(run),
+        )
+        self.examination = Examination(run, models.seed, measured, rubric)
+        self.trained: dict[int, PlacedModel] = {0: models.seed}
+
+    def run_all(self) -> None:
+        self._examine(0, current=0)
+        promote_first(self.run, self.seed)
+        self.trained[1] = self._first_model()
+        current, stopped = self._conclude(1, current=0)
+        for iteration in range(2, self.config.loop.iterations + 1):
+            if stopped:
+                return
+            models = Models(
+                first=self.seed,
+                before=self.trained[iteration - 2],
+                now=self.trained[iteration - 1],
+            )
+            rewarding = Round(self.run, iteration, models, self.rubric)
+            self.trained[iteration] = rewarding.learn(self._instructions(iteration))
+            current, stopped = self._conclude(iteration, current)
+
+    def _first_model(self) -> PlacedModel:
+        """M_1: SFT on people's answers and on judgments that agree with people."""
+        rows: list[Source] = [ift_examples(self.run, self.seeds)]
+        if self.seeds.ranked is not None:
+            judge = self.seed
+            if self.config.seeds.sft_before_judging:
+                judge = self._baseline(rows[0])
+            eft = eft_examples(self.run, self.seeds.ranked, judge, self.rubric)
+            rows += [eft] if eft is not None else []
+        layout = self.run.layout
+        wanted = Training(
+            model="M1",
+            name="iteration-01",
+            config=self.config.seed_training,
+            rows=tuple(rows),
+            folder=layout.training(1),
+            output=layout.checkpoint(1),
+            seed=self.config.loop.seed + 1,
+        )
+        train_model(self.run, self.seed, wanted)
+        return run_model(layout, self.config.model, 1)
+
+    def _baseline(self, ift: Source) -> PlacedModel:
+        """The SFT baseline that writes the first judgments (section 3.1.1): IFT alone."""
+        layout = self.run.layout
+        wanted = Training(
+            model="the SFT baseline",
+            name="sft-baseline",
+            config=self.config.seed_training,
+            rows=(ift,),
+            folder=layout.stage(1, "baseline_training"),
+            output=layout.stage(1, "baseline_checkpoint"),
+            seed=self.config.loop.seed + 1,
+        )
+        train_model(self.run, self.seed, wanted)
+        return run_model(layout, self.config.model, 1, part="baseline")
+
+    def _instructions(self, iteration: int) -> Instructions:
+        section = self.config.self_instruct
+        if not section.enabled:
+            return pool_slice(self.run, iteration, self.pools["train"])
+        if section.by == "current":
+            writer, by_generator = self.trained[iteration - 1], False
+        else:
+            writer, by_generator = self.writer, self.by_generator
+        return create_instructions(self.run, iteration, self.seeds, writer, by_generator)
+
+    def _examine(self, iteration: int, current: int) -> dict[str, Any]:
+        model = self.trained[iteration]
+        # Against the one before, the current one, and M_1, from which self-rewarding starts.
+        earlier = sorted({iteration - 1, current, 1})
+        rivals = {f"M{r}": r for r in earlier if 0 <= r < iteration}
+        if self.labelled:
+            evaluate_model(self.run, model, self.labelled)
+        return self.examination.examine(model, rivals)
+
+    def _conclude(self, iteration: int, current: int) -> tuple[int, bool]:
+        """Examines a model and decides; returns the current iteration and whether to stop."""
+        figures = self._examine(iteration, current)
+        decision: Decision = decide(
+            self.run, self.trained[iteration], figures, self.labelled, current
+        )
+        return decision.current, decision.stop
+
+
+def check_recipe(config: RunConfig) -> PointwiseRubric:
+    """Looks up what a recipe names and whether its parts fit, before anything is started.
+
+    Raises:
+        ConfigError: an unknown rubric, or objectives that do not fit what is made for them.
+    """
+    rubric = load_pointwise_rubric(config.rating.rubric)
+    get_pairwise_rubric(config.judge.rubric)
+    get_meta_rubric(config.meta_judge.rubric)
+    if config.engine.kind == "classifier":
+        raise ConfigError("engine.kind=classifier scores and writes nothing: a loop needs vllm")
+    if config.loop.iterations < 1:
+        raise ConfigError("loop.iterations: at least 1")
+    if config.seed_training.objective != "sft":
+        raise ConfigError(
+            f"seed_training.objective={config.seed_training.objective}: the seeds are single"
+            " answers; set sft"
+        )
+    wanted = "dpo" if config.preferences.kind == "pairs" else "sft"
+    if config.loop.iterations > 1 and config.training.objective != wanted:
+        raise ConfigError(
+            f"training.objective={config.training.objective} cannot learn from"
+            f" preferences.kind={config.preferences.kind}; set training.objective={wanted}"
+        )
+    if config.meta_judge.enabled and wanted != "dpo":
+        raise ConfigError("meta_judge.enabled needs preferences.kind=pairs: it adds pairs")
+    if config.rating.num_draws > 1 and config.rating.sampling.temperature == 0:
+        raise ConfigError(
+            f"rating.num_draws={config.rating.num_draws} greedy draws are all alike; set"
+            " rating.num_draws=1 or rating.sampling.temperature above 0"
+        )
+    return rubric

@@ -1,0 +1,140 @@
+"""What follows from a model's figures in the self-rewarding loop: promoted, kept back, or stop."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from selfreward.errors import DataError
+from selfreward.evaluation.outcomes import pair_outcomes, read_outcomes
+from selfreward.layout import join
+from selfreward.loops.pairs import Source
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.steps import Run
+from selfreward.metrics.bias import worse_figures
+from selfreward.metrics.promotion import decide_promotion
+from selfreward.storage import files
+from selfreward.storage.checkpoints import CurrentJudge, read_current, write_current
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Which iteration is current, and whether the loop ends here.
+
+    Example: `Decision(current=2, stop=False)`
+    """
+
+    current: int
+    stop: bool
+
+
+def promote_first(run: Run, seed: PlacedModel) -> None:
+    """The seed is current until something better was measured."""
+    if read_current(run.layout) is None:
+        write_current(
+            run.layout,
+            CurrentJudge(
+                iteration=0,
+                checkpoint=seed.ref.name,
+                fingerprint=seed.ref.fingerprint,
+                accuracy=None,
+                reason="the seed model",
+            ),
+        )
+
+
+def decide(
+    run: Run,
+    model: PlacedModel,
+    figures: dict[str, Any],
+    labelled: dict[str, Source],
+    current: int,
+) -> Decision:
+    """Writes `promotion.json` and moves `current.json` where the model earned it.
+
+    A collapsed model is never current, and the loop ends with it. Otherwise labelled pairs decide
+    where the user has some, as in the self-taught loop; without them, the head-to-head with the
+    current model: it must not be lost. The decision follows from the figures alone, so an attempt
+    that ended in between comes to the same one.
+    """
+    iteration = model.ref.iteration
+    collapsed: list[str] = figures["collapse"]["reasons"]
+    accuracy: float | None = None
+    if collapsed:
+        promoted, reason = False, f"not promoted: {'; '.join(collapsed)}"
+    elif labelled:
+        promoted, reason, accuracy = _by_labelled_pairs(run, iteration, labelled, current)
+    else:
+        promoted, reason = _by_head_to_head(figures, iteration, current)
+    promoted = promoted and run.config.promotion.enabled
+    stop = bool(collapsed)
+    url = join(run.layout.iteration(iteration), "promotion.json")
+    files.write_json(
+        url,
+        {
+            "promoted": promoted,
+            "compared_with": current,
+            "accuracy": accuracy,
+            "reason": reason,
+            "stopped": stop,
+        },
+    )
+    kept = iteration if promoted else current
+    run.display.line(f"M{iteration} {reason}")
+    if stop:
+        left = run.config.loop.iterations - iteration
+        run.display.line(
+            f"stopped after iteration {iteration}{f', {left} left' if left else ''}: the loop is"
+            f" collapsing; M{kept} stays current"
+        )
+    if promoted:
+        _move(run, model, accuracy, reason)
+    return Decision(current=kept, stop=stop)
+
+
+def _by_labelled_pairs(
+    run: Run, iteration: int, labelled: dict[str, Source], current: int
+) -> tuple[bool, str, float]:
+    before, after = (
+        {
+            name: read_outcomes(source.folder, join(run.layout.evaluation(i), name))
+            for name, source in labelled.items()
+        }
+        for i in (current, iteration)
+    )
+    paired = pair_outcomes(before, after)
+    decision = decide_promotion(
+        *paired.accuracies,
+        max_p_value=run.config.promotion.max_p_value,
+        worse=worse_figures(*paired.cards, run.config.promotion.max_worse),
+        seed=run.config.loop.seed,
+    )
+    return decision.promote, decision.reason, decision.accuracy
+
+
+def _by_head_to_head(figures: dict[str, Any], iteration: int, current: int) -> tuple[bool, str]:
+    rival = f"M{current}"
+    report = figures["head_to_head"][rival]
+    if report is None or report["n"] == 0:
+        raise DataError(
+            f"M{iteration} and {rival} have no held-out instruction whose answers could be"
+            " compared; raise evaluation.heldout_pairs or respond.sampling.max_tokens"
+        )
+    wins, ties, losses = (report[f"num_{what}"] for what in ("wins", "ties", "losses"))
+    promoted = wins >= losses
+    told = f"{wins} wins, {ties} ties, {losses} losses against {rival}"
+    return promoted, f"{'promoted' if promoted else 'not promoted'}: {told}"
+
+
+def _move(run: Run, model: PlacedModel, accuracy: float | None, reason: str) -> None:
+    iteration = model.ref.iteration
+    current = read_current(run.layout)
+    if current is None or current.iteration < iteration:
+        write_current(
+            run.layout,
+            CurrentJudge(
+                iteration=iteration,
+                checkpoint=run.layout.checkpoint(iteration),
+                fingerprint=model.ref.fingerprint,
+                accuracy=accuracy,
+                reason=reason,
+            ),
+        )

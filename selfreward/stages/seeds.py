@@ -1,0 +1,221 @@
+"""Reading the seeds of the self-rewarding loop: answered instructions (IFT) and ranked responses.
+
+Each runs as one task on the cluster: duplicates are found against everything that was kept.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfreward.config import ColumnsConfig, PoolConfig
+from selfreward.engines.protocol import Generate
+from selfreward.errors import DataError
+from selfreward.judging.filters import exact_key
+from selfreward.records import (
+    AnsweredInstruction,
+    DroppedRow,
+    DropReason,
+    Instruction,
+    ModelRef,
+    Response,
+    TrainingExample,
+    content_id,
+    derived_seed,
+)
+from selfreward.records_scores import ScoredResponse
+from selfreward.stages.labelled import write_rows, write_shards
+from selfreward.stages.scored import read_scored
+from selfreward.stages.sources import clean_text, read_rows, to_instruction
+from selfreward.storage.shards import RowResult, ShardSummary, read_records
+
+HUMAN = ModelRef(name="human", iteration=0, fingerprint="human")
+"""Who wrote the responses of the seeds."""
+
+
+def build_ift(
+    paths: Sequence[str],
+    folders: tuple[str, str],
+    shard_size: int,
+    max_rows: int | None,
+    num_heldout: int,
+    max_chars: int,
+    seed: int,
+) -> tuple[list[ShardSummary], list[ShardSummary]]:
+    """Writes the rows to train on into the first folder and the held-out ones into the second.
+
+    Raises:
+        DataError: a file is unreadable or lacks the columns, or too few rows are usable.
+    """
+    kept: list[AnsweredInstruction] = []
+    dropped: list[DroppedRow] = []
+    seen: set[str] = set()
+    for path in paths:
+        for number, row in enumerate(read_rows(PoolConfig(path=path))):
+            if number == 0 and not _has_response(row):
+                raise DataError(
+                    f"{path}: seeds need the column response beside messages, prompt or"
+                    f" instruction, or messages that end with the answer; it has {sorted(row)}"
+                )
+            made = _answered(row, path.rstrip("/").rpartition("/")[2], max_chars)
+            if isinstance(made, AnsweredInstruction):
+                key = exact_key(made.instruction.messages)
+                if key in seen:
+                    made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same task stands above")
+                seen.add(key)
+            if isinstance(made, AnsweredInstruction):
+                kept.append(made)
+            else:
+                dropped.append(made)
+    # By a hash of the content: the same rows in another order give the same seeds.
+    kept.sort(key=lambda row: (derived_seed(seed, "seeds", row.id), row.id))
+    kept = kept[:max_rows]
+    if len(kept) <= num_heldout:
+        counts = Counter(d.reason.value for d in dropped)
+        raise DataError(
+            f"{', '.join(paths)}: {len(kept)} usable seeds are too few for seeds.ift_heldout="
+            f"{num_heldout} and at least one to train on (dropped: {dict(counts) or 'none'})"
+        )
+    train, heldout = kept[num_heldout:], kept[:num_heldout]
+    return (
+        list(write_rows(folders[0], train, dropped, shard_size, AnsweredInstruction)),
+        list(write_rows(folders[1], heldout, [], shard_size, AnsweredInstruction)),
+    )
+
+
+def _has_response(row: dict[str, Any]) -> bool:
+    return isinstance(row.get("response"), str) or _last_answer(row) is not None
+
+
+def _last_answer(row: dict[str, Any]) -> str | None:
+    """The answer that a whole conversation ends with."""
+    turns = row.get("messages") or row.get("conversation") or row.get("conversations")
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    if not isinstance(last, dict) or last.get("role", last.get("from")) in ("user", "human"):
+        return None
+    text = last.get("content", last.get("value"))
+    return text if isinstance(text, str) else None
+
+
+def _answered(row: dict[str, Any], source: str, max_chars: int) -> AnsweredInstruction | DroppedRow:
+    found = to_instruction(row, ColumnsConfig(), source, max_chars)
+    if isinstance(found, DroppedRow):
+        return _drop(found.row_id, found.reason, found.detail)
+    text = row["response"] if isinstance(row.get("response"), str) else _last_answer(row)
+    if text is None or not text.strip():
+        return _drop(found.id, DropReason.EMPTY_RESPONSE, "the seed has no answer")
+    return answered(found, clean_text(text.strip()))
+
+
+def answered(instruction: Instruction, text: str) -> AnsweredInstruction:
+    """An instruction with a person's answer."""
+    response = Response.new(
+        instruction_id=instruction.id,
+        text=text,
+        model=HUMAN,
+        draw=0,
+        finish_reason="stop",
+        # Counted by the tokenizer that trains on it; nothing generated it.
+        num_tokens=0,
+    )
+    return AnsweredInstruction(
+        id=content_id("ans", instruction.id, response.id),
+        instruction=instruction,
+        response=response,
+    )
+
+
+def build_ranked(
+    paths: Sequence[str],
+    folder: str,
+    shard_size: int,
+    max_rows: int | None,
+    max_chars: int,
+    ift: Sequence[str],
+) -> list[ShardSummary]:
+    """Writes ranked responses, those of one prompt always in one shard.
+
+    `ift` are keys of prompts that are answered seeds already: judgments and answers are learnt
+    from different prompts (arXiv 2401.10020, section 3.1.1). Prompts with fewer than two different
+    scores say nothing about a ranking and are dropped.
+
+    Raises:
+        DataError: a file is unreadable or lacks the columns, or no prompt is usable.
+    """
+    rows: list[ScoredResponse] = []
+    dropped: list[DroppedRow] = []
+    for path in paths:
+        found, drops = read_scored(path, max_rows, max_chars)
+        rows += found
+        dropped += drops
+    groups: dict[str, list[ScoredResponse]] = {}
+    for row in rows[:max_rows]:
+        groups.setdefault(row.group, []).append(row)
+    known = set(ift)
+    kept: list[list[ScoredResponse]] = []
+    for group in groups.values():
+        reason = None
+        if exact_key(group[0].messages) in known:
+            reason = (DropReason.EXACT_DUPLICATE, "the prompt is an answered seed")
+        elif len({row.score for row in group}) < 2:
+            reason = (DropReason.TOO_FEW_SCORES, "fewer than two different scores")
+        if reason is None:
+            kept.append(group)
+        else:
+            dropped += [_drop(row.id, *reason) for row in group]
+    if not kept:
+        raise DataError(f"{', '.join(paths)}: no prompt with two responses that people rank apart")
+    return list(_write_groups(folder, kept, dropped, shard_size))
+
+
+def _write_groups(
+    folder: str,
+    groups: Sequence[Sequence[ScoredResponse]],
+    dropped: Sequence[DroppedRow],
+    shard_size: int,
+) -> Iterator[ShardSummary]:
+    """Shards of whole groups: as many of them as fit the size of the largest group allows."""
+    size = max(len(group) for group in groups)
+    per_shard = max(1, shard_size // size)
+    shards = [groups[i : i + per_shard] for i in range(0, len(groups), per_shard)]
+    rows = [[row for group in shard for row in group] for shard in shards]
+    return write_shards(folder, rows, dropped, ScoredResponse)
+
+
+def prompt_keys(urls: Sequence[str]) -> list[str]:
+    """Keys of the prompts of answered seeds, for `build_ranked`."""
+    return [
+        exact_key(row.instruction.messages)
+        for url in urls
+        for row in read_records(url, AnsweredInstruction)
+    ]
+
+
+def _drop(row_id: str, reason: DropReason, detail: str) -> DroppedRow:
+    return DroppedRow(row_id=row_id, stage="seeds", reason=reason, detail=detail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IftExamples:
+    """Answered seeds as training examples: the loss falls on the person's answer."""
+
+    name: str = "ift"
+    out_type: type[TrainingExample] = TrainingExample
+
+    def read(self, inputs: Sequence[str]) -> list[AnsweredInstruction]:
+        return read_records(inputs[0], AnsweredInstruction)
+
+    async def process(
+        self, rows: Sequence[AnsweredInstruction], generate: Generate
+    ) -> list[RowResult[TrainingExample]]:
+        return [RowResult(row.id, [_example(row)]) for row in rows]
+
+
+def _example(row: AnsweredInstruction) -> TrainingExample:
+    return TrainingExample(
+        id=content_id("exa", "ift", row.id),
+        messages=row.instruction.messages,
+        target=row.response.text,
+        pair_id=row.instruction.id,
+        judgment_id=None,
+    )
