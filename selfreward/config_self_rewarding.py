@@ -36,7 +36,7 @@ def _created() -> SamplingConfig:
 
 
 class SelfInstructConfig(Section):
-    """New instructions written after examples (section 2.3; arXiv 2212.10560)."""
+    """New instructions written after examples (section 2.2; arXiv 2212.10560)."""
 
     enabled: bool = True
     """False: each iteration takes its slice of `pool`."""
@@ -117,7 +117,7 @@ class CollapseConfig(Section):
     """Thresholds that stop the loop; None watches without stopping."""
 
     max_saturation: float | None = Field(default=0.95, gt=0, le=1)
-    """Largest share of candidates with the highest score of the rubric."""
+    """Largest share of the model's held-out answers to which it gives the highest score."""
     max_tie_rate: float | None = Field(default=0.98, gt=0, le=1)
     """Largest share of instructions whose candidates all got the same score."""
     max_length_ratio: float | None = Field(default=4.0, gt=1)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from selfreward.config import RunConfig
+from selfreward.config import RunConfig, TrainingConfig
 from selfreward.engines.replica_env import resources_needed
 from selfreward.errors import ResourceError
 
@@ -60,22 +60,31 @@ def bundles_needed(config: RunConfig) -> list[Bundle]:
     return max(phases(config), key=_weight)
 
 
-def phases(config: RunConfig) -> tuple[list[Bundle], list[Bundle]]:
-    """What a run holds while generating and while training.
+def phases(config: RunConfig) -> tuple[list[Bundle], ...]:
+    """What a run holds while generating and while training, each kind of training by itself.
 
     One bundle for what must share a node.
     """
     pools = [config.engine, *([config.generator.engine] if config.generator else [])]
+    trainings = [config.training]
+    if config.loop.kind == "self_rewarding":
+        trainings.append(config.seed_training)
+        judge = config.evaluation.head_to_head_judge
+        if judge is not None and "://" not in judge:
+            # Another model has a pool of its own.
+            pools.append(config.engine)
     engines = [bundle for pool in pools for bundle in resources_needed(pool)]
     kept = [b for p in pools if p.placement == "dedicated" for b in resources_needed(p)]
-    training = config.training
+    tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * config.open_shards
+    # Shard tasks and trainers never run at once.
+    return engines + tasks, *(kept + _trainers(training) for training in trainings)
+
+
+def _trainers(training: TrainingConfig) -> list[Bundle]:
     trainer: Bundle = {"CPU": training.num_cpus_per_worker}
     if training.use_gpu:
         trainer["GPU"] = training.gpus_per_worker
-    trainers = [trainer] * training.num_workers
-    tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * config.open_shards
-    # Shard tasks and trainers never run at once.
-    return engines + tasks, kept + trainers
+    return [trainer] * training.num_workers
 
 
 def _weight(bundles: Sequence[Bundle]) -> tuple[float, float]:

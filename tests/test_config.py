@@ -259,7 +259,9 @@ def keys_of(data: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_identity_leaves_out_what_says_where_and_how_fast_at_every_depth() -> None:
     config = RunConfig(
-        generator=GeneratorConfig(model=ModelConfig()), training=TrainingConfig(lora=LoraConfig())
+        generator=GeneratorConfig(model=ModelConfig()),
+        seed_training=TrainingConfig(lora=LoraConfig()),
+        training=TrainingConfig(lora=LoraConfig()),
     )
     kept = set(keys_of(identity(config)))
     operational = set(operational_keys(RunConfig))

@@ -6,6 +6,7 @@ import sys
 HEAVY = ("torch", "vllm", "transformers", "ray")
 LIGHT = (
     "selfreward.cli",
+    "selfreward.cli_inspect",
     "selfreward.config",
     "selfreward.config_loading",
     "selfreward.layout",
@@ -34,9 +35,14 @@ LIGHT = (
     "selfreward.storage.shards",
     "selfreward.storage.manifest",
     "selfreward.storage.checkpoints",
+    "selfreward.storage.find",
     "selfreward.reports.summary",
     "selfreward.reports.progress",
     "selfreward.reports.evaluation",
+    "selfreward.reports.lineage_text",
+    "selfreward.loops.explain",
+    "selfreward.loops.export",
+    "selfreward.loops.export_model",
 )
 
 

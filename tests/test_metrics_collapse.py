@@ -53,7 +53,7 @@ def test_each_threshold(figure: str, key: str, limit: float, beyond: float, insi
 def test_the_line_of_saturation() -> None:
     lines = collapse_reasons(CollapseFigures(saturation=0.97), CollapseConfig())
     assert lines == [
-        "collapse.max_saturation: 0.97 of the candidates have the top score (limit 0.95)"
+        "collapse.max_saturation: 0.97 of the scored answers have the top score (limit 0.95)"
     ]
 
 

@@ -1,7 +1,7 @@
 """Asking a model for a new task after examples, and reading the tasks in what it writes.
 
 Source: Self-Instruct (arXiv 2212.10560, section 2.2), as used by Self-Rewarding Language Models
-(arXiv 2401.10020, section 2.3: eight examples, two of them model-written); all words here are ours.
+(arXiv 2401.10020, section 2.2: eight examples, two of them model-written); all words here are ours.
 Whether a task is worth keeping is decided in `instruction_filters.py` and `rouge_filter.py`.
 """
 

@@ -60,7 +60,7 @@ def pool_slice(run: Run, iteration: int, pool: Source) -> Instructions:
 def create_instructions(
     run: Run, iteration: int, seeds: Seeds, writer: PlacedModel, by_generator: bool
 ) -> Instructions:
-    """Runs the rounds of one iteration (arXiv 2401.10020, section 2.3; arXiv 2212.10560).
+    """Runs the rounds of one iteration (arXiv 2401.10020, section 2.2; arXiv 2212.10560).
 
     Raises:
         DataError: the filters left nothing.

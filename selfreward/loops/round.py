@@ -1,5 +1,5 @@
 """One self-rewarding round M_t-1 -> M_t: candidates, scores, preferences, DPO
-(arXiv 2401.10020, sections 2.3 and 2.4)."""
+(arXiv 2401.10020, sections 2.2 and 2.3)."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -149,7 +149,7 @@ class _Loop:
         """Examines a model and decides; returns the current iteration and whether to stop."""
         figures = self._examine(iteration, current)
         decision: Decision = decide(
-            self.run, self.trained[iteration], figures, self.labelled, current
+            self.run, self.trained, iteration, figures, self.labelled, current
         )
         return decision.current, decision.stop
 
@@ -180,9 +180,20 @@ def check_recipe(config: RunConfig) -> PointwiseRubric:
         )
     if config.meta_judge.enabled and wanted != "dpo":
         raise ConfigError("meta_judge.enabled needs preferences.kind=pairs: it adds pairs")
-    if config.rating.num_draws > 1 and config.rating.sampling.temperature == 0:
-        raise ConfigError(
-            f"rating.num_draws={config.rating.num_draws} greedy draws are all alike; set"
-            " rating.num_draws=1 or rating.sampling.temperature above 0"
-        )
+    for key, draws in (
+        ("rating.num_draws", config.rating.num_draws),
+        ("seeds.draws_per_response", config.seeds.draws_per_response if config.seeds.ranked else 1),
+    ):
+        if draws > 1 and config.rating.sampling.temperature == 0:
+            raise ConfigError(
+                f"{key}={draws} greedy draws are all alike; set {key}=1 or"
+                " rating.sampling.temperature above 0"
+            )
+    if wanted == "sft" and config.rating.expected:
+        top = rubric.scale[1]
+        if config.preferences.min_positive_score >= top:
+            raise ConfigError(
+                f"preferences.min_positive_score={config.preferences.min_positive_score:g}: expected"
+                f" scores hardly ever reach {top:g}; lower it or set rating.expected=false"
+            )
     return rubric

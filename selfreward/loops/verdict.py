@@ -1,5 +1,6 @@
 """What follows from a model's figures in the self-rewarding loop: promoted, kept back, or stop."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,21 +30,13 @@ class Decision:
 def promote_first(run: Run, seed: PlacedModel) -> None:
     """The seed is current until something better was measured."""
     if read_current(run.layout) is None:
-        write_current(
-            run.layout,
-            CurrentJudge(
-                iteration=0,
-                checkpoint=seed.ref.name,
-                fingerprint=seed.ref.fingerprint,
-                accuracy=None,
-                reason="the seed model",
-            ),
-        )
+        _point(run, seed, None, "the seed model")
 
 
 def decide(
     run: Run,
-    model: PlacedModel,
+    models: Mapping[int, PlacedModel],
+    iteration: int,
     figures: dict[str, Any],
     labelled: dict[str, Source],
     current: int,
@@ -53,9 +46,9 @@ def decide(
     A collapsed model is never current, and the loop ends with it. Otherwise labelled pairs decide
     where the user has some, as in the self-taught loop; without them, the head-to-head with the
     current model: it must not be lost. The decision follows from the figures alone, so an attempt
-    that ended in between comes to the same one.
+    that ended in between comes to the same one, and thresholds that were tightened since take back
+    what they would not have let through.
     """
-    iteration = model.ref.iteration
     collapsed: list[str] = figures["collapse"]["reasons"]
     accuracy: float | None = None
     if collapsed:
@@ -85,8 +78,11 @@ def decide(
             f"stopped after iteration {iteration}{f', {left} left' if left else ''}: the loop is"
             f" collapsing; M{kept} stays current"
         )
-    if promoted:
-        _move(run, model, accuracy, reason)
+    pointed = read_current(run.layout)
+    if promoted and (pointed is None or pointed.iteration < iteration):
+        _point(run, models[iteration], accuracy, reason)
+    elif not promoted and pointed is not None and pointed.iteration >= iteration:
+        _point(run, models[kept], None, f"M{iteration} {reason}")
     return Decision(current=kept, stop=stop)
 
 
@@ -124,17 +120,16 @@ def _by_head_to_head(figures: dict[str, Any], iteration: int, current: int) -> t
     return promoted, f"{'promoted' if promoted else 'not promoted'}: {told}"
 
 
-def _move(run: Run, model: PlacedModel, accuracy: float | None, reason: str) -> None:
+def _point(run: Run, model: PlacedModel, accuracy: float | None, reason: str) -> None:
     iteration = model.ref.iteration
-    current = read_current(run.layout)
-    if current is None or current.iteration < iteration:
-        write_current(
-            run.layout,
-            CurrentJudge(
-                iteration=iteration,
-                checkpoint=run.layout.checkpoint(iteration),
-                fingerprint=model.ref.fingerprint,
-                accuracy=accuracy,
-                reason=reason,
-            ),
-        )
+    write_current(
+        run.layout,
+        CurrentJudge(
+            iteration=iteration,
+            # The seed by its name, since every node has its own copy of it.
+            checkpoint=run.layout.checkpoint(iteration) if iteration else model.ref.name,
+            fingerprint=model.ref.fingerprint,
+            accuracy=accuracy,
+            reason=reason,
+        ),
+    )

@@ -72,7 +72,7 @@ class _Rule:
 
 
 _RULES = (
-    _Rule("saturation", "max_saturation", "max", "{} of the candidates have the top score"),
+    _Rule("saturation", "max_saturation", "max", "{} of the scored answers have the top score"),
     _Rule(
         "tie_rate",
         "max_tie_rate",

@@ -76,8 +76,13 @@ class MetaPairs:
     def _pairs(self, row: ReadInstruction) -> RowResult[RatingPair]:
         chosen = most_varied(row.ratings)
         if chosen is None:
-            detail = "no response has two judgments with different scores"
-            return RowResult(row.id, [], [_drop(row.id, self.name, DropReason.TIED_SCORES, detail)])
+            drop = _drop(
+                row.id,
+                self.name,
+                DropReason.TOO_FEW_SCORES,
+                "no response has two judgments with a score and different texts",
+            )
+            return RowResult(row.id, [], [drop])
         text = next(r.text for r in row.sampled.responses if r.id == chosen)
         low, high = self.scale
         ratings = row.ratings[chosen]

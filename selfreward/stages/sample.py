@@ -1,5 +1,5 @@
 """The sampling stage: N responses of the current model to each instruction (arXiv 2401.10020,
-section 2.3, step 2)."""
+section 2.2, step 2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ from selfreward.records import (
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.labelled import write_rows, write_shards
 from selfreward.stages.scored import read_scored
-from selfreward.stages.sources import clean_text, read_rows, to_instruction
+from selfreward.stages.sources import ROLES, clean_text, read_rows, to_instruction
 from selfreward.storage.shards import RowResult, ShardSummary, read_records
 
 HUMAN = ModelRef(name="human", iteration=0, fingerprint="human")
@@ -91,7 +91,9 @@ def _last_answer(row: dict[str, Any]) -> str | None:
     """The answer that a whole conversation ends with."""
     turns = row.get("messages") or row.get("conversation") or row.get("conversations")
     last = turns[-1] if isinstance(turns, list) and turns else None
-    if not isinstance(last, dict) or last.get("role", last.get("from")) in ("user", "human"):
+    if not isinstance(last, dict):
+        return None
+    if ROLES.get(str(last.get("role", last.get("from")))) != "assistant":
         return None
     text = last.get("content", last.get("value"))
     return text if isinstance(text, str) else None
@@ -142,14 +144,19 @@ def build_ranked(
     Raises:
         DataError: a file is unreadable or lacks the columns, or no prompt is usable.
     """
-    rows: list[ScoredResponse] = []
+    rows: dict[str, ScoredResponse] = {}
     dropped: list[DroppedRow] = []
     for path in paths:
         found, drops = read_scored(path, max_rows, max_chars)
-        rows += found
         dropped += drops
+        for row in found:
+            if row.id in rows:
+                # Of another file; a response that is there twice cannot be ordered.
+                detail = "the same row stands above"
+                dropped.append(_drop(row.id, DropReason.EXACT_DUPLICATE, detail))
+            rows.setdefault(row.id, row)
     groups: dict[str, list[ScoredResponse]] = {}
-    for row in rows[:max_rows]:
+    for row in list(rows.values())[:max_rows]:
         groups.setdefault(row.group, []).append(row)
     known = set(ift)
     kept: list[list[ScoredResponse]] = []

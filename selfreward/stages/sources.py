@@ -34,8 +34,8 @@ _JSONL = re.compile(r"\.(jsonl?|ndjson)(\.(gz|bz2|xz|zst))?$")
 # Half of a pair that was cut apart, as JSON escapes can write it: no file can hold it.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Speakers as data sets name them.
-_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
-_ROLES |= {"system": "system", "prompter": "user", "bot": "assistant", "model": "assistant"}
+ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
+ROLES |= {"system": "system", "prompter": "user", "bot": "assistant", "model": "assistant"}
 
 
 def read_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
@@ -140,7 +140,7 @@ def _turns(turns: list[Any]) -> list[Message] | str:
     for turn in turns:
         if not isinstance(turn, dict):
             return "a turn is not a mapping of role and content"
-        role = _ROLES.get(str(turn.get("role", turn.get("from"))))
+        role = ROLES.get(str(turn.get("role", turn.get("from"))))
         content = turn.get("content", turn.get("value"))
         if role is None or not isinstance(content, str):
             return f"a turn has role {turn.get('role', turn.get('from'))!r} or no text"

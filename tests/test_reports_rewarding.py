@@ -1,0 +1,204 @@
+"""What people see of a self-rewarding run: its stages, its models, and whether it is finished."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from selfreward.layout import Layout, join
+from selfreward.reports.rewarding import rewarding_tables, stage_folders
+from selfreward.reports.summary import print_summary, read_summary
+from selfreward.storage import files
+from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.shards import ShardSummary
+
+
+def lines_of(text: str) -> list[str]:
+    return [" ".join(re.split(r"[\s│┃|]+", line)).strip() for line in text.splitlines()]
+
+
+def shown(figures: dict[int, dict[str, Any]]) -> list[str]:
+    out = io.StringIO()
+    console = Console(file=out, width=160)
+    for table in rewarding_tables(figures):
+        console.print(table)
+    return lines_of(out.getvalue())
+
+
+def seed_figures(**more: Any) -> dict[str, Any]:
+    own = {"mean_score": 3.0, "saturation": 0.25, "mean_length": 120.6}
+    return {"own_scores": own, "perplexity": {"perplexity": 12.345}, "scored": {}} | more
+
+
+def head_to_head(**more: Any) -> dict[str, Any]:
+    return {
+        "n": 8,
+        "win_rate": 0.5,
+        "tie_rate": 0.25,
+        "loss_rate": 0.25,
+        "adjusted_win_rate": 0.625,
+        "adjusted_win_rate_ci": [0.4, 0.85],
+        "mean_model_length": 130.2,
+        "mean_baseline_length": 99.0,
+    } | more
+
+
+def agreement(**more: Any) -> dict[str, Any]:
+    report = {
+        "pairwise_accuracy": 0.75,
+        "pairwise_accuracy_ci": [0.5, 1.0],
+        "pairwise_accuracy_ties_half": 0.8125,
+        "five_best": 0.9,
+        "exact_match": 0.4,
+        "spearman": 0.6,
+        "kendall_tau": 0.55,
+        "num_failed": 1,
+        "num_responses": 24,
+    }
+    return {"reward_modelling": report | more, "pointwise": {}}
+
+
+def trained(**more: Any) -> dict[str, Any]:
+    return seed_figures(
+        kl={"kl": 1.234},
+        seed_agreement={"kendall_tau": 0.5},
+        head_to_head={"M0": head_to_head()},
+        head_to_head_judge="tiny",
+        creation={"kept": 57, "created": 64},
+        candidates={"tie_rate": 0.125, "pairs": {"n": 40}},
+        **more,
+    )
+
+
+def test_a_model_is_one_line_and_what_it_lacks_is_blank() -> None:
+    lines = shown({0: seed_figures(), 2: trained()})
+    heading = next(line for line in lines if line.startswith("model kept"))
+    assert heading == (
+        "model kept pairs ties score top score length perplexity KL to M0 tau with M0"
+    )
+    assert "M0 3.00 0.25 121 12.35" in lines or "M0 3.00 0.25 121 12.34" in lines
+    assert any(
+        re.fullmatch(r"M2 57 of 64 40 0\.12 3\.00 0\.25 121 12\.3[45] 1\.23 0\.50", line)
+        for line in lines
+    ), lines
+
+
+def test_figures_that_were_not_measured_are_blank() -> None:
+    none = {"mean_score": None, "saturation": None, "mean_length": None}
+    bare = {
+        "own_scores": none,
+        "perplexity": None,
+        "scored": {},
+        "kl": None,
+        "seed_agreement": {"kendall_tau": None},
+        # Positive examples are no pairs, and a slice of the pool is not created.
+        "candidates": {"tie_rate": None},
+    }
+    lines = shown({1: bare})
+    assert "M1" in lines
+    assert not any("None" in line for line in lines)
+    assert not any("Answers compared" in line or "people's" in line for line in lines)
+
+
+def test_answers_compared_name_judge_rival_and_lengths() -> None:
+    rivals = {"M0": head_to_head(), "M1": head_to_head(n=3, adjusted_win_rate=0.5)}
+    lines = shown({0: seed_figures(), 2: trained() | {"head_to_head": rivals}})
+    assert "Answers compared by tiny" in lines
+    assert "M2 M0 8 0.50 0.25 0.25 0.62 0.40-0.85 130 / 99" in lines
+    assert "M2 M1 3 0.50 0.25 0.25 0.50 0.40-0.85 130 / 99" in lines
+
+
+@pytest.mark.parametrize(
+    "report",
+    [None, {"n": 0, "win_rate": None, "adjusted_win_rate": None, "adjusted_win_rate_ci": None}],
+)
+def test_a_comparison_without_a_result_says_zero(report: Any) -> None:
+    assert "M2 M0 0" in shown({2: trained() | {"head_to_head": {"M0": report}}})
+
+
+def test_scores_against_people_with_and_without_figures() -> None:
+    blank = dict.fromkeys(
+        (
+            *("pairwise_accuracy", "pairwise_accuracy_ci", "pairwise_accuracy_ties_half"),
+            *("five_best", "exact_match", "spearman", "kendall_tau"),
+        )
+    )
+    scored = {"ranks": agreement(), "mute": agreement(num_failed=24, **blank)}
+    lines = shown({0: seed_figures(), 1: seed_figures(scored=scored)})
+    assert "Scores against people's" in lines
+    assert "M1 ranks 0.750 0.500-1.000 0.812 0.90 0.40 0.60 0.55 1 of 24" in lines
+    assert "M1 mute 24 of 24" in lines
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+def test_the_stages_come_in_the_order_in_which_they_are_made() -> None:
+    titles = [title for title, _ in stage_folders(Layout("r"), 2, 2)]
+    rounds = ["create 2, round 1", "filter 2, round 1", "create 2, round 2", "filter 2, round 2"]
+    assert titles.index("train 1") < titles.index(rounds[0])
+    assert [t for t in titles if "round" in t] == rounds
+    assert titles.index(rounds[-1]) < titles.index("score 2") < titles.index("train 2")
+    folders = dict(stage_folders(Layout("r"), 2, 2))
+    assert folders["filter 2, round 2"] == "r/iter_02/kept/01"
+    assert len(set(folders.values())) == len(folders)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    made = Layout(str(tmp_path / "run"))
+    files.write_json(made.run_json, {"id": "run-1", "loop": "self_rewarding", "iterations": 3})
+    files.write_bytes(made.config, b"loop: {iterations: 3}\nself_instruct: {rounds: 1}\n")
+    return made
+
+
+def stage(folder: str, num_inputs: int, num_records: int, drops: dict[str, int]) -> None:
+    summary = ShardSummary(
+        index=0, num_inputs=num_inputs, num_records=num_records, drops=drops, ledger={}
+    )
+    complete(folder, open_stage(folder, "s", {"x": 1}), [summary], 1.0)
+
+
+def summary_lines(layout: Layout) -> list[str]:
+    out = io.StringIO()
+    print_summary(read_summary(layout), Console(file=out, width=80))
+    return lines_of(out.getvalue())
+
+
+def test_a_run_shows_its_funnel_and_models(layout: Layout) -> None:
+    stage(join(layout.root, "seeds", "ift"), 30, 24, {"exact_duplicate": 6})
+    stage(layout.stage(2, "kept/00"), 64, 57, {"similar_instruction": 7})
+    stage(layout.preferences(2), 57, 40, {"tied_scores": 17})
+    files.write_json(join(layout.evaluation(0), "figures.json"), seed_figures())
+    files.write_json(join(layout.evaluation(2), "figures.json"), trained())
+    lines = summary_lines(layout)
+    assert "answered seeds 30 24 exact_duplicate 6 1.0" in lines
+    assert "filter 2, round 1 64 57 similar_instruction 7 1.0" in lines
+    assert "pairs 2 57 40 tied_scores 17 1.0" in lines
+    assert any(line.startswith("M2 57 of 64 40") for line in lines)
+    # Without labelled pairs there are no accuracies to tell.
+    assert not any("Judges on pairs" in line for line in lines)
+
+
+def promote(layout: Layout, iteration: int, **fields: Any) -> None:
+    promotion = {"promoted": False, "reason": "not promoted: x", "stopped": False} | fields
+    files.write_json(join(layout.iteration(iteration), "promotion.json"), promotion)
+
+
+def test_a_run_that_stopped_by_itself_is_complete(layout: Layout) -> None:
+    promote(layout, 1, promoted=True)
+    promote(layout, 2)
+    assert not read_summary(layout).is_complete, "the third iteration is missing"
+    promote(layout, 2, stopped=True, reason="not promoted: 99% of the candidates …")
+    assert read_summary(layout).is_complete
+    assert "M2: not promoted: 99% of the candidates …" in summary_lines(layout)
+
+
+def test_a_run_without_a_stop_is_complete_after_its_last_iteration(layout: Layout) -> None:
+    for iteration in (1, 2, 3):
+        assert not read_summary(layout).is_complete
+        promote(layout, iteration)
+    assert read_summary(layout).is_complete
