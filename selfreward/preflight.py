@@ -16,6 +16,7 @@ Bundle = dict[str, float]
 
 # Ray Data keeps blocks of summaries only: a small store is enough and leaves memory to engines.
 LOCAL_OBJECT_STORE_BYTES = 512 * 1024**2
+START_ATTEMPTS = 3
 
 
 @contextmanager
@@ -33,6 +34,23 @@ def ray_session(config: RunConfig) -> Iterator[None]:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         else:
+            _start_local(config)
+    except ConnectionError as error:
+        raise ResourceError(f"no Ray cluster at {address}: {error}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_local(config: RunConfig) -> None:
+    """Starts a local Ray; on a busy machine its 30 seconds for coming up are too few at times.
+
+    Raises:
+        ResourceError: it did not come up in three attempts.
+    """
+    for _ in range(START_ATTEMPTS):
+        try:
             ray.init(
                 num_cpus=config.ray.num_cpus,
                 include_dashboard=False,
@@ -40,12 +58,15 @@ def ray_session(config: RunConfig) -> Iterator[None]:
                 logging_level=logging.WARNING,
                 object_store_memory=LOCAL_OBJECT_STORE_BYTES,
             )
-    except ConnectionError as error:
-        raise ResourceError(f"no Ray cluster at {address}: {error}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+            return
+        except Exception as error:  # Ray has no class of its own for it
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+    raise ResourceError(
+        f"a local Ray did not come up in {START_ATTEMPTS} attempts of 30 s each; the machine is too"
+        " busy: try again, or join a running cluster with ray.address"
+    )
 
 
 def _quiet() -> None:

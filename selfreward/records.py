@@ -100,7 +100,6 @@ class DropReason(StrEnum):
     LOW_MARGIN = "low_margin"
     NO_POSITIVE = "no_positive"
     DISAGREES_WITH_PEOPLE = "disagrees_with_people"
-    MODAL_SCORE = "modal_score"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

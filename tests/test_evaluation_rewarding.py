@@ -204,7 +204,7 @@ def versus(
 
 def test_wins_need_both_orders_and_the_same_text_is_a_tie(tmp_path: Path) -> None:
     new = {"won": "12345", "torn": "1", "lost": "12", "same": "1234", "hm": "1", "half": "1"}
-    old = {name: "123" for name in new} | {"same": "1234"}
+    old = dict.fromkeys(new, "123") | {"same": "1234"}
     found = versus(
         tmp_path,
         new | {"alone": "1"},
@@ -239,9 +239,7 @@ def test_scores_against_people_by_prompt_and_one_by_one(tmp_path: Path) -> None:
     people = {"p": (5, 3, 1), "q": (4, 4, 2)}
     judge: list[float | None] = [4, 3, None, 5, 1, 1]
     rows = [
-        ScoredResponse.new(
-            messages=ask(name).messages, response=str(n), score=score, low=1, high=5
-        )
+        ScoredResponse.new(messages=ask(name).messages, response=str(n), score=score, low=1, high=5)
         for name, scores in people.items()
         for n, score in enumerate(scores)
     ]

@@ -28,6 +28,13 @@ from selfreward.records import (
     derived_seed,
 )
 from selfreward.records_scores import PairScore, Rating, ScoredResponse
+from selfreward.records_self_rewarding import (
+    CreatedInstruction,
+    CreationPrompt,
+    RatingPair,
+    ResponseLikelihood,
+    SampledInstruction,
+)
 from selfreward.schemas import STORED_RECORDS, from_table, schema_of, to_row, to_table
 
 MODEL = ModelRef(name="m", iteration=2, fingerprint="f")
@@ -54,6 +61,20 @@ def judgment(verdict: Verdict, position: Position = Position.CHOSEN_FIRST) -> Ju
         finish_reason="stop",
         num_tokens=4,
         num_prompt_tokens=50,
+        verdict=verdict,
+    )
+
+
+def rating(draw: int, verdict: Verdict) -> Rating:
+    return Rating.new(
+        response_id="sco-1",
+        judge=MODEL,
+        rubric_id="pointwise_additive",
+        draw=draw,
+        text="Score: 4",
+        finish_reason="stop",
+        num_tokens=4,
+        num_prompt_tokens=90,
         verdict=verdict,
     )
 
@@ -90,17 +111,7 @@ SAMPLES: dict[str, Any] = {
     "ScoredResponse": ScoredResponse.new(
         messages=MESSAGES, response="4", score=4.0, low=1.0, high=5.0, subset="sums"
     ),
-    "Rating": Rating.new(
-        response_id="sco-1",
-        judge=MODEL,
-        rubric_id="pointwise_additive",
-        draw=1,
-        text="Score: 4",
-        finish_reason="stop",
-        num_tokens=4,
-        num_prompt_tokens=90,
-        verdict=Verdict(outcome=Outcome.SCORE, score=4.0),
-    ),
+    "Rating": rating(1, Verdict(outcome=Outcome.SCORE, score=4.0)),
     "PairScore": PairScore(
         id="psc-1",
         pair_id="pair-1",
@@ -111,6 +122,30 @@ SAMPLES: dict[str, Any] = {
         rejected_alone=None,
         chosen_tokens=2,
         rejected_tokens=5,
+    ),
+    "CreationPrompt": CreationPrompt(
+        id="cre-1", round=2, shot_ids=("ins-1", "ins-2"), shots=("Name a river.", "Größe?")
+    ),
+    "CreatedInstruction": CreatedInstruction(
+        id=INSTRUCTION.id,
+        instruction=INSTRUCTION,
+        shot_ids=(),
+        model=MODEL,
+        round=0,
+        draw=1,
+        text=" Größe?",
+        part=1,
+    ),
+    "SampledInstruction": SampledInstruction(
+        id=INSTRUCTION.id, instruction=INSTRUCTION, responses=(RESPONSE, RESPONSE)
+    ),
+    "ResponseLikelihood": ResponseLikelihood.new(
+        response_id=RESPONSE.id, model=MODEL, logp=-41.5, num_tokens=22
+    ),
+    "RatingPair": RatingPair.new(
+        response=ScoredResponse.new(messages=MESSAGES, response="4", score=4.0, low=0.0, high=5.0),
+        first=rating(0, Verdict(outcome=Outcome.SCORE, score=4.0)),
+        second=rating(1, Verdict(outcome=Outcome.UNPARSED)),
     ),
 }
 

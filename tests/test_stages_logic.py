@@ -16,7 +16,7 @@ from selfreward.config import (
     SelectInstructionsConfig,
 )
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest
-from selfreward.judging.balance import balance_rank
+from selfreward.judging.balance import balance_ranks
 from selfreward.judging.prompts import ANSWER_END, ANSWER_START, MODIFIED_INSTRUCTION_HEADER
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.judging.selection import judged_prompt, needs_more
@@ -674,23 +674,44 @@ def test_validation_examples_end_with_the_right_verdict() -> None:
     ]
 
 
-def test_balance_keeps_rows_up_to_the_cutoff_of_their_label(tmp_path: Any) -> None:
-    golds: list[Literal["first", "second"]] = ["first" if i < 5 else "second" for i in range(8)]
-    rows = [
-        TrainingExample(
-            id=f"exa-{i}", messages=(), target="A", pair_id="p", judgment_id=None, gold=gold
-        )
-        for i, gold in enumerate(golds)
-    ]
-    write_records(f"{tmp_path}/x.parquet", rows, TrainingExample)
-    ranks = label_ranks(f"{tmp_path}/x.parquet", TrainingExample)
-    assert ranks["first"].tolist() == [balance_rank(f"exa-{i}") for i in range(5)]
-    cutoffs = {gold: int(sorted(values)[2]) for gold, values in ranks.items()}
-    results = run(Balance(cutoffs=cutoffs, out_type=TrainingExample), rows)
+def balanced(folder: Any, rows: list[TrainingExample]) -> list[Any]:
+    """The rows that both passes keep: ranks of the shard, cut-offs, the stage over it."""
+    url = f"{folder}/x.parquet"
+    write_records(url, rows, TrainingExample)
+    ranks = label_ranks(url, TrainingExample)
+    cutoffs = balance_ranks(ranks["first"], ranks["second"])
+    logic = Balance(cutoffs={str(g): c for g, c in cutoffs.items()}, out_type=TrainingExample)
+    return run(logic, logic.read([url]))
+
+
+def verdict_on(pair_id: str, gold: Literal["first", "second"]) -> TrainingExample:
+    return TrainingExample(
+        id=f"exa-{pair_id}-{gold}",
+        messages=(),
+        target="A",
+        pair_id=pair_id,
+        judgment_id=None,
+        gold=gold,
+    )
+
+
+def test_balance_keeps_as_many_rows_of_each_label(tmp_path: Any) -> None:
+    rows = [verdict_on(f"p{i}", "first" if i < 5 else "second") for i in range(8)]
+    results = balanced(tmp_path, rows)
     assert Counter(r.gold for x in results for r in x.records) == {"first": 3, "second": 3}
     assert reasons(results) == ["label_balance"] * 2
     # A label without a cutoff keeps nothing.
-    assert not any(r.records for r in run(Balance(cutoffs={}, out_type=TrainingExample), rows))
+    logic = Balance(cutoffs={}, out_type=TrainingExample)
+    assert not any(r.records for r in run(logic, logic.read([f"{tmp_path}/x.parquet"])))
+
+
+def test_balance_keeps_both_orders_of_a_pair(tmp_path: Any) -> None:
+    # 20 pairs are right with the better answer first, of which 8 are right in both orders: those
+    # 8 pairs are what is left, and no row of another one.
+    rows = [verdict_on(f"p{i}", "first") for i in range(20)]
+    rows += [verdict_on(f"p{i}", "second") for i in range(0, 16, 2)]
+    kept = Counter(r.pair_id for x in balanced(tmp_path, rows) for r in x.records)
+    assert kept == {f"p{i}": 2 for i in range(0, 16, 2)}
 
 
 # --- categorise ----------------------------------------------------------------------------------

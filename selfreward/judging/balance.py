@@ -26,6 +26,29 @@ def balance_rank(example_id: str) -> int:
     return int.from_bytes(digest[:8], "big") >> (64 - RANK_BITS)
 
 
+def paired_ranks(rows: Sequence[tuple[str, str, Gold]]) -> dict[str, int]:
+    """Returns the rank of each row, given as (id, pair id, label): whole pairs come first.
+
+    The k-th row of a pair with one label and its k-th with the other share a rank in the lower
+    half of the range; rows without such a partner follow in the upper half. Cut-offs by these
+    ranks keep both orders of a pair or neither as far as the counts allow, and a batch with both
+    orders of a pair teaches nothing about positions (arXiv 2505.10320). All rows of a
+    pair must be given together.
+    """
+    by_pair: dict[str, dict[Gold, list[str]]] = {}
+    for ident, pair_id, gold in rows:
+        by_pair.setdefault(pair_id, {"first": [], "second": []})[gold].append(ident)
+    half = 1 << (RANK_BITS - 1)
+    ranks = {}
+    for pair_id, labels in by_pair.items():
+        num_whole = min(len(idents) for idents in labels.values())
+        for idents in labels.values():
+            for number, ident in enumerate(sorted(idents)):
+                rank = balance_rank(f"{pair_id}/{number}") >> 1
+                ranks[ident] = rank if number < num_whole else half + rank
+    return ranks
+
+
 def _smallest(ranks: npt.NDArray[np.int64], count: int) -> int:
     """Returns the `count`-th smallest rank."""
     if count == 0:

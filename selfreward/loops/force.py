@@ -28,10 +28,7 @@ SELF_TAUGHT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 SELF_REWARDING: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pool": ((*_POOL, "labelled", "data", "categorised", "instructions"), ()),
     "seeds": (("seeds", "heldout/ift"), ()),
-    "eft": (
-        (),
-        ("baseline_training", "baseline_checkpoint", "eft_ratings", "eft"),
-    ),
+    "eft": ((), ("eft_ratings", "eft", "examples")),
     "create": ((), ("prompts", "created", "kept")),
     "sample": ((), ("responses", "first_responses")),
     "rate": ((), ("ratings", "first_ratings", "likelihoods")),
@@ -39,9 +36,23 @@ SELF_REWARDING: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (),
         ("examples", "preferences", "meta_pairs", "meta_judgments", "meta_preferences"),
     ),
-    "train": ((), ("training", "checkpoint")),
+    "train": (
+        (),
+        ("baseline_training", "baseline_checkpoint", "training", "checkpoint"),
+    ),
     "evaluate": ((), ("evaluation", "promotion.json")),
 }
+# Steps whose manifests bear another name, by the stage that redoes them.
+_PART_OF = {
+    **dict.fromkeys(("prompts", "filter"), "create"),
+    **dict.fromkeys(("likelihood",), "rate"),
+    **dict.fromkeys(("meta_pairs", "meta_judge", "meta_prefer"), "prefer"),
+    **dict.fromkeys(("ift",), "eft"),
+    **dict.fromkeys(("labelled",), "pool"),
+    **dict.fromkeys(("answer", "versus", "head_to_head"), "evaluate"),
+}
+# What no step of the first iteration makes: M_1 stays where only these are redone.
+_FROM_SECOND = ("create", "sample", "rate", "prefer")
 _MAX_ITERATIONS = 100
 
 
@@ -55,9 +66,10 @@ def remove_from(
     """
     stages = SELF_TAUGHT if kind == "self_taught" else SELF_REWARDING
     names = list(stages)
+    stage = stage if stage in stages else _PART_OF.get(stage, stage)
     if stage not in stages:
         raise UserError(f"--force {stage}: no such stage; stages are {', '.join(names)}")
-    iterations = _iterations(layout)
+    iterations = [i for i in _iterations(layout) if i >= 2 or stage not in _FROM_SECOND]
     for name in names[names.index(stage) :]:
         once, each = stages[name]
         for folder in once:

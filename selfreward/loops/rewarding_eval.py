@@ -250,6 +250,7 @@ class Examination:
             num_draws=section.num_draws,
             seed=self.config.loop.seed,
             stored=stored,
+            name="evaluate",
         )
         recipe = {
             "rating": identity(section),
@@ -268,7 +269,9 @@ class Examination:
         judge: PlacedModel | None = None,
     ) -> Source:
         what = stage.replace("_", " ")
-        return self._step(what, Likelihood(stored=stored), model, stage, source, {}, judge)
+        return self._step(
+            what, Likelihood(stored=stored, name="evaluate"), model, stage, source, {}, judge
+        )
 
     def _step(
         self,

@@ -191,6 +191,7 @@ def _ratings(run: Run, ranked: Source, judge: PlacedModel, rubric: PointwiseRubr
         expected=False,
         num_draws=config.seeds.draws_per_response,
         seed=config.loop.seed,
+        name="eft",
     )
     folder = run.layout.stage(1, "eft_ratings")
     (done,) = run_step(

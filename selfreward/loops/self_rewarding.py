@@ -165,8 +165,6 @@ def check_recipe(config: RunConfig) -> PointwiseRubric:
     get_meta_rubric(config.meta_judge.rubric)
     if config.engine.kind == "classifier":
         raise ConfigError("engine.kind=classifier scores and writes nothing: a loop needs vllm")
-    if config.loop.iterations < 1:
-        raise ConfigError("loop.iterations: at least 1")
     if config.seed_training.objective != "sft":
         raise ConfigError(
             f"seed_training.objective={config.seed_training.objective}: the seeds are single"
@@ -193,7 +191,8 @@ def check_recipe(config: RunConfig) -> PointwiseRubric:
         top = rubric.scale[1]
         if config.preferences.min_positive_score >= top:
             raise ConfigError(
-                f"preferences.min_positive_score={config.preferences.min_positive_score:g}: expected"
-                f" scores hardly ever reach {top:g}; lower it or set rating.expected=false"
+                f"preferences.min_positive_score={config.preferences.min_positive_score:g}:"
+                f" expected scores hardly ever reach {top:g}; lower it or set"
+                " rating.expected=false"
             )
     return rubric

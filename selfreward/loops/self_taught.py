@@ -55,9 +55,7 @@ def run_self_taught(
             rows = select_rows(run, iteration, pairs["train"], judgments)
             validation = validation_rows(run, iteration, judge, sets["validation"])
             start = seed if config.loop.start_from == "seed" else trained[iteration - 1]
-            trained[iteration] = train_judge(
-                run, iteration, (start, seed), rows, validation
-            )
+            trained[iteration] = train_judge(run, iteration, (start, seed), rows, validation)
             evaluate_model(run, trained[iteration], sets)
             current = promote(run, trained[iteration], sets, current)
             judge = trained[iteration if config.loop.judge_with == "latest" else current]

@@ -81,9 +81,15 @@ def decide(
     pointed = read_current(run.layout)
     if promoted and (pointed is None or pointed.iteration < iteration):
         _point(run, models[iteration], accuracy, reason)
-    elif not promoted and pointed is not None and pointed.iteration >= iteration:
+    elif not promoted and pointed is not None and _taken_back(pointed.iteration, iteration, stop):
         _point(run, models[kept], None, f"M{iteration} {reason}")
     return Decision(current=kept, stop=stop)
+
+
+def _taken_back(pointed: int, iteration: int, stop: bool) -> bool:
+    """Whether the pointer is on a model that no longer stands: this one, or a later one that the
+    loop does not come to. A later one that it comes to is decided on in its turn."""
+    return pointed == iteration or (stop and pointed > iteration)
 
 
 def _by_labelled_pairs(

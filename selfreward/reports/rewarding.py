@@ -1,4 +1,4 @@
-"""The tables of a self-rewarding run: what each iteration drew and kept, and how its model fares."""
+"""The tables of a self-rewarding run: what each iteration drew and kept, how its model fares."""
 
 from typing import Any
 

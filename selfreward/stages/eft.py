@@ -89,12 +89,11 @@ class SelectEft:
                 )
             )
         if not result.records:
-            reason = DropReason.MODAL_SCORE if agreeing else DropReason.DISAGREES_WITH_PEOPLE
             result.dropped.append(
                 DroppedRow(
                     row_id=row.id,
                     stage=self.name,
-                    reason=reason,
+                    reason=DropReason.DISAGREES_WITH_PEOPLE,
                     detail=f"{len(row.ratings)} judgments of {len(row.responses)} responses",
                 )
             )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from selfreward.engines.protocol import Generate
-from selfreward.judging.balance import balance_rank
+from selfreward.judging.balance import paired_ranks
 from selfreward.judging.rubrics import flip_verdict, get_pairwise_rubric, verdict_text
 from selfreward.judging.selection import (
     completion_text,
@@ -127,25 +127,49 @@ class ValidationExamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankedRow:
+    """A training row with its place in the order in which balancing keeps rows."""
+
+    id: str
+    row: TrainingRow
+    gold: Gold
+    rank: int
+
+
+def _ranked(url: str, out_type: type[Any]) -> list[RankedRow]:
+    """Reads a shard; both orders of a pair stand in the same one, so their ranks agree."""
+    rows: list[TrainingRow] = read_records(url, out_type)
+    golds = {row.id: _gold(row) for row in rows}
+    ranks = paired_ranks([(row.id, row.pair_id, golds[row.id]) for row in rows])
+    return [RankedRow(id=row.id, row=row, gold=golds[row.id], rank=ranks[row.id]) for row in rows]
+
+
+def _gold(row: TrainingRow) -> Gold:
+    if row.gold is None:
+        raise ValueError(f"{row.id} is no verdict on a pair: it has no label to balance")
+    return row.gold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
     """Drops rows of the more frequent label above its cutoff rank."""
 
     cutoffs: Mapping[str, int]
-    """Gold label to the largest `balance_rank` kept."""
+    """Gold label to the largest rank kept."""
     out_type: type[Any]
     name: str = "balance"
 
-    def read(self, inputs: Sequence[str]) -> list[TrainingRow]:
-        return read_records(inputs[0], self.out_type)
+    def read(self, inputs: Sequence[str]) -> list[RankedRow]:
+        return _ranked(inputs[0], self.out_type)
 
     async def process(
-        self, rows: Sequence[TrainingRow], generate: Generate
+        self, rows: Sequence[RankedRow], generate: Generate
     ) -> list[RowResult[TrainingRow]]:
         results: list[RowResult[TrainingRow]] = []
         for row in rows:
             result: RowResult[TrainingRow] = RowResult(row.id)
-            if balance_rank(row.id) <= self.cutoffs.get(str(row.gold), -1):
-                result.records.append(row)
+            if row.rank <= self.cutoffs.get(row.gold, -1):
+                result.records.append(row.row)
             else:
                 result.dropped.append(
                     DroppedRow(
@@ -162,6 +186,6 @@ class Balance:
 def label_ranks(url: str, out_type: type[Any]) -> dict[str, np.ndarray]:
     """Ranks of one shard's rows by gold label, 8 bytes a row."""
     ranks: dict[str, list[int]] = {"first": [], "second": []}
-    for row in read_records(url, out_type):
-        ranks[str(row.gold)].append(balance_rank(row.id))
+    for row in _ranked(url, out_type):
+        ranks[row.gold].append(row.rank)
     return {gold: np.array(values, dtype=np.int64) for gold, values in ranks.items()}

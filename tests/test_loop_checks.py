@@ -1,0 +1,264 @@
+"""What the self-rewarding loop checks before it starts, and decides after each model."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from selfreward.config import RunConfig
+from selfreward.errors import ConfigError, DataError
+from selfreward.layout import Layout, join
+from selfreward.loops.pairs import Source
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.self_rewarding import check_recipe
+from selfreward.loops.verdict import Decision, decide, promote_first
+from selfreward.records import ModelRef, Position, ResponsePair
+from selfreward.storage import files
+from selfreward.storage.checkpoints import read_current
+from tests.run_folders import ask, judgment, write_stage
+
+# --- recipes -------------------------------------------------------------------------------------
+
+
+def recipe(**changes: Any) -> RunConfig:
+    data: dict[str, Any] = {
+        "loop": {"kind": "self_rewarding", "iterations": 3},
+        "training": {"objective": "dpo"},
+    }
+    for section, values in changes.items():
+        data[section] = data.get(section, {}) | values
+    return RunConfig.model_validate(data)
+
+
+def test_a_recipe_that_fits_gives_its_rubric(tmp_path: Path) -> None:
+    assert check_recipe(recipe()).id == "pointwise_additive"
+    # The seeds alone are learnt: what later rounds would train with has no say.
+    one = {"loop": {"iterations": 1}, "training": {"objective": "sft"}}
+    assert check_recipe(recipe(**one)).id == "pointwise_additive"
+    positive = {"preferences": {"kind": "positive_only"}, "training": {"objective": "sft"}}
+    assert check_recipe(recipe(**positive)).scale == (0, 5)
+    path = tmp_path / "mine.yaml"
+    path.write_text("id: mine\nstatements: [It is kind., It is short.]\n")
+    assert check_recipe(recipe(rating={"rubric": str(path)})).id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rating": {"rubric": "pointwise_aditive"}}, "did you mean 'pointwise_additive'?"),
+        ({"rating": {"rubric": "none/such.yaml"}}, "no rubric file at none/such.yaml"),
+        ({"judge": {"rubric": "pairwise"}}, "pairwise_reasoned"),
+        ({"meta_judge": {"rubric": "meta"}}, "unknown meta rubric 'meta'"),
+        ({"engine": {"kind": "classifier"}}, "engine.kind=classifier"),
+        ({"seed_training": {"objective": "dpo"}}, "seed_training.objective=dpo"),
+        ({"training": {"objective": "sft"}}, "set training.objective=dpo"),
+        ({"preferences": {"kind": "positive_only"}}, "set training.objective=sft"),
+        (
+            {
+                "preferences": {"kind": "positive_only"},
+                "training": {"objective": "sft"},
+                "meta_judge": {"enabled": True},
+            },
+            "meta_judge.enabled needs preferences.kind=pairs",
+        ),
+        (
+            {"rating": {"num_draws": 4, "sampling": {"temperature": 0.0}}},
+            "rating.num_draws=4 greedy draws are all alike",
+        ),
+        (
+            {"rating": {"num_draws": 1, "sampling": {"temperature": 0.0}}},
+            "seeds.draws_per_response=8 greedy draws are all alike",
+        ),
+        (
+            {
+                "preferences": {"kind": "positive_only"},
+                "training": {"objective": "sft"},
+                "rating": {"expected": True},
+            },
+            "preferences.min_positive_score=5: expected scores hardly ever reach 5",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_recipe(recipe(**changes))
+    text = str(caught.value)
+    assert told in text
+    assert "\n" not in text
+
+
+def test_one_greedy_reading_is_allowed() -> None:
+    greedy = {"num_draws": 1, "sampling": {"temperature": 0.0}}
+    check_recipe(recipe(rating=greedy, seeds={"draws_per_response": 1}))
+    check_recipe(recipe(rating=greedy, seeds={"ranked": []}))
+
+
+# --- promotion and stopping ----------------------------------------------------------------------
+
+MODELS = {
+    i: PlacedModel(ref=ModelRef(name=f"m{i}", iteration=i, fingerprint=f"f{i}"), location=f"at/{i}")
+    for i in range(4)
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    """As much of a run as deciding needs; `run.told` are the lines that were shown."""
+    told: list[str] = []
+    made = SimpleNamespace(
+        config=recipe(),
+        layout=Layout(str(tmp_path / "run")),
+        display=SimpleNamespace(line=told.append),
+        told=told,
+    )
+    promote_first(made, MODELS[0])  # type: ignore[arg-type]
+    return made
+
+
+def figures(
+    rival: int, counts: tuple[int, int, int] | None = (3, 1, 2), collapse: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """`counts`: wins, ties and losses."""
+    report = None
+    if counts is not None:
+        names = ("num_wins", "num_ties", "num_losses")
+        report = {"n": sum(counts), **dict(zip(names, counts, strict=True))}
+    return {"collapse": {"reasons": [*collapse]}, "head_to_head": {f"M{rival}": report}}
+
+
+def pointed(run: Any) -> tuple[int, str]:
+    found = read_current(run.layout)
+    assert found is not None
+    return found.iteration, found.fingerprint
+
+
+def promotion(run: Any, iteration: int) -> dict[str, Any]:
+    found: dict[str, Any] = files.read_json(join(run.layout.iteration(iteration), "promotion.json"))
+    return found
+
+
+def test_the_seed_is_current_first_and_stays_what_it_is(run: Any) -> None:
+    assert pointed(run) == (0, "f0")
+    assert read_current(run.layout).checkpoint == "m0"  # type: ignore[union-attr]
+    decide(run, MODELS, 1, figures(0), {}, 0)
+    promote_first(run, MODELS[0])
+    assert pointed(run) == (1, "f1"), "a second attempt does not begin anew"
+
+
+@pytest.mark.parametrize(
+    ("counts", "promoted"), [((3, 1, 2), True), ((2, 9, 2), True), ((2, 9, 3), False)]
+)
+def test_a_comparison_that_is_not_lost_promotes(
+    run: Any, counts: tuple[int, int, int], promoted: bool
+) -> None:
+    decision = decide(run, MODELS, 1, figures(0, counts), {}, 0)
+    assert decision == Decision(current=1 if promoted else 0, stop=False)
+    assert pointed(run) == ((1, "f1") if promoted else (0, "f0"))
+    wins, ties, losses = counts
+    reason = f"{wins} wins, {ties} ties, {losses} losses against M0"
+    reason = f"{'promoted' if promoted else 'not promoted'}: {reason}"
+    assert promotion(run, 1) == {
+        "promoted": promoted,
+        "compared_with": 0,
+        "accuracy": None,
+        "reason": reason,
+        "stopped": False,
+    }
+    assert run.told == [f"M1 {reason}"]
+
+
+def test_a_collapsed_model_stops_the_loop_and_keeps_current(run: Any) -> None:
+    decide(run, MODELS, 1, figures(0), {}, 0)
+    why = ("99% of the candidates have the top score", "and so on")
+    # It won every comparison, by its answers' length perhaps.
+    decision = decide(run, MODELS, 2, figures(1, (9, 0, 0), why), {}, 1)
+    assert decision == Decision(current=1, stop=True)
+    assert pointed(run) == (1, "f1")
+    found = promotion(run, 2)
+    assert (found["promoted"], found["stopped"]) == (False, True)
+    assert found["reason"] == f"not promoted: {why[0]}; {why[1]}"
+    assert run.told[-1] == (
+        "stopped after iteration 2, 1 left: the loop is collapsing; M1 stays current"
+    )
+
+
+@pytest.mark.parametrize("counts", [None, (0, 0, 0)])
+def test_nothing_to_compare_is_one_line(run: Any, counts: Any) -> None:
+    with pytest.raises(DataError, match=r"^M1 and M0 have no held-out instruction whose") as caught:
+        decide(run, MODELS, 1, figures(0, counts), {}, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_promotion_can_be_switched_off(run: Any) -> None:
+    run.config = recipe(promotion={"enabled": False})
+    assert decide(run, MODELS, 1, figures(0), {}, 0) == Decision(current=0, stop=False)
+    assert pointed(run) == (0, "f0")
+
+
+def test_another_attempt_decides_the_same_and_leaves_the_pointer_alone(run: Any) -> None:
+    def attempt() -> list[Decision]:
+        second = decide(run, MODELS, 2, figures(1, (1, 0, 5)), {}, 1)
+        return [second, decide(run, MODELS, 3, figures(1), {}, 1)]
+
+    decide(run, MODELS, 1, figures(0), {}, 0)
+    first = attempt()
+    assert [d.current for d in first] == [1, 3]
+    before = files.read_json(run.layout.current)
+    assert attempt() == first
+    assert files.read_json(run.layout.current) == before
+
+
+def test_a_tightened_threshold_takes_back_what_it_stops(run: Any) -> None:
+    for iteration in (1, 2, 3):
+        decide(run, MODELS, iteration, figures(iteration - 1), {}, iteration - 1)
+    assert pointed(run) == (3, "f3")
+    decide(run, MODELS, 2, figures(1, collapse=("it says one thing only",)), {}, 1)
+    assert pointed(run) == (1, "f1")
+
+
+def label(run: Any, readings: dict[int, str]) -> dict[str, Source]:
+    """Twelve labelled pairs that each model reads with the same two letters, one an order."""
+    pairs = [
+        ResponsePair.new(
+            instruction_id=f"ins-{n}",
+            messages=ask(f"Task {n}").messages,
+            chosen=f"good {n}",
+            rejected=f"bad {n}",
+            corruption="labelled",
+        )
+        for n in range(12)
+    ]
+    folder = join(run.layout.root, "labelled", "mine")
+    manifest = write_stage(folder, "labelled", pairs)
+    for iteration, letters in readings.items():
+        judged = [
+            judgment(pair.id, MODELS[iteration].ref, position, 0, letter)
+            for pair in pairs
+            for position, letter in zip(Position, letters, strict=True)
+        ]
+        write_stage(join(run.layout.evaluation(iteration), "mine"), "judge", judged)
+    return {"mine": Source.of(folder, manifest)}
+
+
+def test_labelled_pairs_decide_where_there_are_some(run: Any) -> None:
+    # M0 names the worse response in both orders, M1 and M2 the better: 12 of 12 pairs turn.
+    labelled = label(run, {0: "BA", 1: "AB", 2: "AB"})
+    decision = decide(run, MODELS, 1, figures(0, (0, 0, 9)), labelled, 0)
+    assert decision == Decision(current=1, stop=False), "whatever the comparison says"
+    found = promotion(run, 1)
+    assert (found["promoted"], found["accuracy"]) == (True, 1.0)
+    assert found["reason"].startswith("promoted: accuracy 1.000 against 0.000 on 12 pairs")
+    assert read_current(run.layout).accuracy == 1.0  # type: ignore[union-attr]
+    # No better on the pairs: a won comparison does not help.
+    decision = decide(run, MODELS, 2, figures(1, (9, 0, 0)), labelled, 1)
+    assert decision == Decision(current=1, stop=False)
+    assert promotion(run, 2)["reason"].endswith("not better")
+    assert pointed(run) == (1, "f1")
+
+
+def test_a_collapse_counts_before_labelled_pairs(run: Any) -> None:
+    labelled = label(run, {0: "BA", 1: "AB"})
+    decision = decide(run, MODELS, 1, figures(0, collapse=("all ties",)), labelled, 0)
+    assert decision == Decision(current=0, stop=True)
+    assert promotion(run, 1)["accuracy"] is None
