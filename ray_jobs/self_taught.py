@@ -8,5 +8,6 @@ import sys
 from selfreward.cli import main
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "run")
+    given = sys.argv[1:]
+    sys.argv[1:] = ["run", *given, *(["loop.kind=self_taught"] if given else [])]
     main()

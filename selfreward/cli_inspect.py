@@ -43,15 +43,18 @@ def export(
         typer.Option(help="preferences, sft, instructions, judgments, model, or adapter."),
     ] = "",
     out: Annotated[str, typer.Option(help="The folder or URL to make.")] = "",
-    iteration: Annotated[str, typer.Option(help="A number from 1, or latest.")] = "latest",
+    iteration: Annotated[
+        str | None,
+        typer.Option(help="A number from 1, latest, or of models current (their default)."),
+    ] = None,
     form: Annotated[
         str | None,
         typer.Option("--format", help="Of rows: dataset (the default), jsonl, or parquet."),
     ] = None,
 ) -> None:
     """Write training data as a Hugging Face data set, or a model as a plain folder."""
-    from selfreward.loops.export import COLUMNS, export_rows
-    from selfreward.loops.export_model import export_model
+    from selfreward.loops.export import COLUMNS, LATEST, export_rows
+    from selfreward.loops.export_model import CURRENT, beside_current, export_model
 
     models = ("model", "adapter")
     if what not in (*COLUMNS, *models):
@@ -61,8 +64,9 @@ def export(
     if what in models:
         if form is not None:
             raise ConfigError(f"--format {form}: a {what} has only one; leave it out")
-        number, folder = export_model(run_dir, what, iteration, out)
-        typer.echo(f"{what} of iteration {number}: {folder}")
+        number, folder = export_model(run_dir, what, iteration or CURRENT, out)
+        other = beside_current(run_dir, number)
+        typer.echo(f"{what} of iteration {number}{f' ({other})' if other else ''}: {folder}")
         return
-    done = export_rows(run_dir, what, iteration, out, form or "dataset")
+    done = export_rows(run_dir, what, iteration or LATEST, out, form or "dataset")
     typer.echo(f"{done.num_rows} {what} of iteration {done.iteration}: {done.out}")

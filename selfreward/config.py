@@ -296,6 +296,10 @@ class EvaluationConfig(Section):
     head_to_head_judge: str | None = None
     """Who compares the answers of two models: None is the frozen seed; a model or an endpoint's
     URL. Never the model under test by itself."""
+    head_to_head_verdict: Literal["both_orders", "probability"] = "both_orders"
+    """`both_orders`: a win or a loss is said in both, a disagreement is a tie (arXiv 2401.10020).
+    `probability`: the mean of P(answer) over both orders decides, in which a constant liking for
+    one position cancels: for judges too small to free themselves of it."""
     sampling: SamplingConfig = Field(
         default_factory=lambda: SamplingConfig(temperature=0.0, max_tokens=512)
     )

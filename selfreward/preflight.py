@@ -91,7 +91,7 @@ def phases(config: RunConfig) -> tuple[list[Bundle], ...]:
     if config.loop.kind == "self_rewarding":
         trainings.append(config.seed_training)
         judge = config.evaluation.head_to_head_judge
-        if judge is not None and "://" not in judge:
+        if judge is not None and not judge.startswith(("http://", "https://")):
             # Another model has a pool of its own.
             pools.append(config.engine)
     engines = [bundle for pool in pools for bundle in resources_needed(pool)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +178,14 @@ def test_lengths_are_of_the_instructions_both_answered(tmp_path: Path) -> None:
 
 
 def versus(
-    tmp_path: Path, new: dict[str, str], old: dict[str, str], verdicts: dict[str, str]
+    tmp_path: Path,
+    new: dict[str, str],
+    old: dict[str, str],
+    verdicts: dict[str, str],
+    probabilities: dict[str, tuple[float, float]] | None = None,
 ) -> dict[str, Any] | None:
-    """`verdicts`: the letters of each instruction, the new answer shown first and second."""
+    """`verdicts`: the letters of each instruction, the new answer shown first and second.
+    `probabilities`: P(first) of both; given, they decide."""
     folders = answers(tmp_path, "new", new), answers(tmp_path, "old", old)
     logic = Versus()
     rows = logic.read([f"{f}/shard-00000.parquet" for f in folders])
@@ -193,11 +199,27 @@ def versus(
         # A blank is an order that the engine refused.
         if letter != " "
     ]
+    config = CONFIG
+    if probabilities is not None:
+        config = CONFIG.model_copy(update={"head_to_head_verdict": "probability"})
+        named = {pair.id: pair.messages[-1].content for pair in made}
+        judged = [
+            replace(
+                j,
+                verdict=replace(
+                    j.verdict,
+                    probability_first=probabilities[named[j.pair_id]][
+                        j.position is not Position.CHOSEN_FIRST
+                    ],
+                ),
+            )
+            for j in judged
+        ]
     return head_to_head_figures(
         *folders,
         folder(tmp_path, "pairs", made, ResponsePair),
         folder(tmp_path, "judgments", judged, Judgment),
-        CONFIG,
+        config,
         0,
     )
 
@@ -219,6 +241,21 @@ def test_wins_need_both_orders_and_the_same_text_is_a_tie(tmp_path: Path) -> Non
     assert found["adjusted_win_rate"] == 0.5
     # 5, 1, 2 and 4 characters against 3, 3, 3 and 4.
     assert (found["mean_model_length"], found["mean_baseline_length"]) == (3.0, 3.25)
+
+
+def test_by_probability_a_liking_for_the_first_position_cancels(tmp_path: Path) -> None:
+    # Both readings name the first answer. P(new) is 0.9 and 1 - 0.7, mean 0.6: a win; 0.6 and
+    # 1 - 0.8, mean 0.4: a loss; 0.75 and 1 - 0.75, mean 0.5: a tie.
+    found = versus(
+        tmp_path,
+        {"won": "1", "lost": "1", "even": "1"},
+        dict.fromkeys(("won", "lost", "even"), "22"),
+        dict.fromkeys(("won", "lost", "even"), "AA"),
+        {"won": (0.9, 0.7), "lost": (0.6, 0.8), "even": (0.75, 0.75)},
+    )
+    assert found is not None
+    assert (found["num_wins"], found["num_ties"], found["num_losses"]) == (1, 1, 1)
+    assert found["verdict"] == "probability"
 
 
 def test_models_that_say_the_same_tie_without_being_judged(tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
 import math
 
-import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
 from selfreward.judging.consistency import (
     implicit_rewards,
     label_confidence,
-    label_confidences,
     ranking_consistency,
 )
 from selfreward.records import ModelRef
@@ -92,20 +90,3 @@ def test_one_confidence_for_the_data_set() -> None:
     assert label_confidence([1.0, None, 0.5, 0.0]) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="no instruction"):
         label_confidence([None])
-
-
-def test_one_confidence_for_each_row() -> None:
-    rows = {"x": 1.0, "y": 0.5, "z": None}
-    assert label_confidences(rows) == pytest.approx({"x": 0.75, "y": 0.75, "z": 0.75})
-    assert label_confidences(rows, per_row=True) == pytest.approx({"x": 1.0, "y": 0.5, "z": 0.75})
-
-
-def test_unrelated_rankings_are_worth_a_half() -> None:
-    # tau of 5 shuffled items has mean 0 and variance 2(2n + 5) / (9n(n - 1)) = 1/6, so C has a
-    # standard error of sqrt(1/6) / 2 / sqrt(400) = 0.0102.
-    rng = np.random.default_rng(3)
-    found = [
-        ranking_consistency(ranking(*rng.permutation(5)), ranking(*rng.permutation(5)))
-        for _ in range(400)
-    ]
-    assert label_confidence(found) == pytest.approx(0.5, abs=0.04)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from selfreward.config import RunConfig
-from selfreward.errors import ConfigError, DataError
+from selfreward.errors import ConfigError
 from selfreward.layout import Layout, join
+from selfreward.loops.kinds import check_sections
 from selfreward.loops.pairs import Source
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.self_rewarding import check_recipe
@@ -60,7 +61,7 @@ def test_a_recipe_that_fits_gives_its_rubric(tmp_path: Path) -> None:
                 "training": {"objective": "sft"},
                 "meta_judge": {"enabled": True},
             },
-            "meta_judge.enabled needs preferences.kind=pairs",
+            "meta_judge.enabled=true is about pairs; preferences.kind=positive_only makes none",
         ),
         (
             {"rating": {"num_draws": 4, "sampling": {"temperature": 0.0}}},
@@ -123,7 +124,9 @@ def figures(
     report = None
     if counts is not None:
         names = ("num_wins", "num_ties", "num_losses")
+        failed = {"unparsed": 0 if sum(counts) else 4, "refused": 0}
         report = {"n": sum(counts), **dict(zip(names, counts, strict=True))}
+        report["failed_readings"] = failed
     return {"collapse": {"reasons": [*collapse]}, "head_to_head": {f"M{rival}": report}}
 
 
@@ -147,9 +150,9 @@ def test_the_seed_is_current_first_and_stays_what_it_is(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "promoted"), [((3, 1, 2), True), ((2, 9, 2), True), ((2, 9, 3), False)]
+    ("counts", "promoted"), [((3, 1, 2), True), ((2, 9, 2), False), ((2, 9, 3), False)]
 )
-def test_a_comparison_that_is_not_lost_promotes(
+def test_a_comparison_that_is_won_promotes(
     run: Any, counts: tuple[int, int, int], promoted: bool
 ) -> None:
     decision = decide(run, MODELS, 1, figures(0, counts), {}, 0)
@@ -183,11 +186,32 @@ def test_a_collapsed_model_stops_the_loop_and_keeps_current(run: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("counts", [None, (0, 0, 0)])
-def test_nothing_to_compare_is_one_line(run: Any, counts: Any) -> None:
-    with pytest.raises(DataError, match=r"^M1 and M0 have no held-out instruction whose") as caught:
-        decide(run, MODELS, 1, figures(0, counts), {}, 0)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        (None, "not promoted: no held-out instruction was answered by M0 too"),
+        (
+            (0, 0, 0),
+            "not promoted: no comparison with M0 has a verdict ({'unparsed': 4}); set"
+            " judge.guided=true or name another evaluation.head_to_head_judge",
+        ),
+    ],
+)
+def test_without_a_comparison_nothing_is_promoted_and_the_loop_goes_on(
+    run: Any, counts: Any, told: str
+) -> None:
+    assert decide(run, MODELS, 1, figures(0, counts), {}, 0) == Decision(current=0, stop=False)
+    assert run.told == [f"M1 {told}"]
+
+
+def test_a_section_of_the_other_loop_is_refused() -> None:
+    taught = RunConfig.model_validate({"candidates": {"num_candidates": 8}})
+    with pytest.raises(ConfigError, match="^candidates: loop.kind=self_taught does not read"):
+        check_sections(taught)
+    with pytest.raises(ConfigError, match="set loop.kind=self_taught$"):
+        check_sections(recipe(select={"balance": False}))
+    # Written out with its defaults, as a run saves it, a section says nothing.
+    check_sections(RunConfig.model_validate(recipe().model_dump()))
 
 
 def test_promotion_can_be_switched_off(run: Any) -> None:

@@ -64,7 +64,7 @@ def plan(
         write_records(url, rows, kind)
         urls.append(url)
     values: dict[str, Any] = {"iteration": 2, "round": 0, "num_prompts": 5, "seed": 0}
-    return RoundPlan(seeds=(urls[0],), kept=(urls[1],), **(values | changes))
+    return RoundPlan(seeds=(urls[0],), kept=(urls[1],), **({"aside": ()} | values | changes))
 
 
 # --- prompts -------------------------------------------------------------------------------------
@@ -263,3 +263,18 @@ def test_nothing_kept_is_an_empty_shard_with_the_drops_counted(tmp_path: Path) -
     )
     # The three of the attempt before are gone with their shards.
     assert len(sealed_shards(f"{tmp_path}/kept")) == 1
+
+
+def test_what_models_are_measured_on_is_not_written_anew(tmp_path: Path) -> None:
+    held = "Describe how tides come about at sea."
+    url = join(str(tmp_path), "heldout", shard_name(0))
+    write_records(url, [ask(held)], Instruction)
+    made = plan(tmp_path, SEEDS, [], aside=(url,))
+    texts = [held, "Describe how tides come about at home.", "Name two kinds of rope."]
+    source = join(str(tmp_path), "written", shard_name(0))
+    write_records(source, [created(text) for text in texts], CreatedInstruction)
+    folder = join(str(tmp_path), "left")
+    filter_round(made, SelfInstructConfig(), [source], folder, 10)
+    # The second shares 6 of 7 words with the held-out one: 12 / 14.
+    (kept,) = records_in(folder, CreatedInstruction)
+    assert kept.instruction.messages[0].content == texts[2]

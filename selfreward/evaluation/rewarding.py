@@ -5,12 +5,14 @@ Each function runs as one task on the cluster, since candidates and judgments ar
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from selfreward.config import EvaluationConfig
+from selfreward.errors import DataError
 from selfreward.evaluation.outcomes import read_outcomes
 from selfreward.judging.filters import words_of
 from selfreward.judging.preferences import mean_scores
+from selfreward.judging.voting import combine_orders
 from selfreward.metrics.diversity import DiversityCounts
 from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
 from selfreward.metrics.likelihoods import kl_report, perplexity_report
@@ -122,22 +124,37 @@ def mean_lengths(new: str, old: str) -> tuple[list[int], list[int]]:
     return [len(row.responses[0].text) for row in rows], [before[row.id] for row in rows]
 
 
+def _readings(first: Verdict, second: Verdict, config: EvaluationConfig) -> tuple[Verdict, Verdict]:
+    """Both readings of a pair; by probability, the one verdict they make together, said twice."""
+    if config.head_to_head_verdict == "both_orders":
+        return first, second
+    both = combine_orders(first, second)
+    if both.outcome is not Outcome.CHOICE:
+        return both, both
+    other: Literal["first", "second"] = "second" if both.choice == "first" else "first"
+    return both, Verdict(outcome=Outcome.CHOICE, choice=other)
+
+
 def head_to_head_figures(
     new: str, old: str, pairs: str, judgments: str, config: EvaluationConfig, seed: int
 ) -> dict[str, Any] | None:
     """Wins, ties and losses of the newer model; answers of the same text are ties nobody was
     asked about. None without an instruction both answered."""
-    outcomes = [
-        HeadToHeadOutcome(
-            prompt_id=found.pair_id,
-            model_first=found.chosen_first,
-            baseline_first=found.rejected_first,
-            model_length=found.chosen_length,
-            baseline_length=found.rejected_length,
+    outcomes = []
+    for found in read_outcomes(pairs, judgments):
+        first, second = found.chosen_first, found.rejected_first
+        if first is None or second is None:
+            continue
+        model_first, baseline_first = _readings(first, second, config)
+        outcomes.append(
+            HeadToHeadOutcome(
+                prompt_id=found.pair_id,
+                model_first=model_first,
+                baseline_first=baseline_first,
+                model_length=found.chosen_length,
+                baseline_length=found.rejected_length,
+            )
         )
-        for found in read_outcomes(pairs, judgments)
-        if found.chosen_first is not None and found.rejected_first is not None
-    ]
     before = {row.id: row.responses[0].text for row in _all(old, SampledInstruction)}
     tie = Verdict(outcome=Outcome.TIE)
     same = [
@@ -156,7 +173,10 @@ def head_to_head_figures(
     report = head_to_head_report(
         [*outcomes, *same], config.confidence, config.bootstrap_samples, seed
     )
-    return report.to_dict() | {"num_same_text": len(same)}
+    return report.to_dict() | {
+        "num_same_text": len(same),
+        "verdict": config.head_to_head_verdict,
+    }
 
 
 def scored_figures(
@@ -188,7 +208,10 @@ def scored_figures(
         num_samples=config.bootstrap_samples,
         seed=seed,
     )
-    human_scale = (min(r.low for r in found), max(r.high for r in found))
+    scales = {(r.low, r.high) for r in found}
+    if len(scales) != 1:
+        raise DataError(f"{rows}: scores of several scales {sorted(scales)}; split the file")
+    human_scale = scales.pop()
     single = pointwise_agreement(
         [r.score for r in found], [scores.get(r.id) for r in found], human_scale, scale
     )

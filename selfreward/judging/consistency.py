@@ -86,19 +86,3 @@ def label_confidence(consistencies: Sequence[float | None]) -> float:
     if not known:
         raise ValueError("no instruction has two rankings to compare")
     return math.fsum(known) / len(known)
-
-
-def label_confidences(
-    consistencies: Mapping[str, float | None], *, per_row: bool = False
-) -> dict[str, float]:
-    """Returns the weight of each preference, by the id of its instruction.
-
-    By default C of `label_confidence` for all; with `per_row` each its own consistency, and C
-    where it has none. Four responses give only a few values of tau, so a row's own consistency is
-    a noisy one. Raises ValueError as `label_confidence` does.
-    """
-    overall = label_confidence(list(consistencies.values()))
-    return {
-        ident: own if per_row and own is not None else overall
-        for ident, own in consistencies.items()
-    }

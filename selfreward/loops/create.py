@@ -58,7 +58,12 @@ def pool_slice(run: Run, iteration: int, pool: Source) -> Instructions:
 
 
 def create_instructions(
-    run: Run, iteration: int, seeds: Seeds, writer: PlacedModel, by_generator: bool
+    run: Run,
+    iteration: int,
+    seeds: Seeds,
+    heldout: Source,
+    writer: PlacedModel,
+    by_generator: bool,
 ) -> Instructions:
     """Runs the rounds of one iteration (arXiv 2401.10020, section 2.2; arXiv 2212.10560).
 
@@ -81,9 +86,11 @@ def create_instructions(
             num_prompts=_share(config.completions, config.rounds, number),
             seeds=tuple(sealed_shards(seeds.ift.folder)),
             kept=tuple(kept),
+            aside=tuple(sealed_shards(heldout.folder)),
             seed=run.config.loop.seed,
         )
-        done = _round(run, plan, seeds, writer, by_generator, [m.fingerprint for m in parts])
+        before = [seeds.ift.fingerprint, heldout.fingerprint, *(m.fingerprint for m in parts)]
+        done = _round(run, plan, writer, by_generator, before)
         parts.append(done)
         new = sealed_shards(created_folder(run, iteration, "kept", number))
         kept += new
@@ -115,7 +122,6 @@ def _share(total: int, parts: int, number: int) -> int:
 def _round(
     run: Run,
     plan: RoundPlan,
-    seeds: Seeds,
     writer: PlacedModel,
     by_generator: bool,
     earlier: list[str],
@@ -126,7 +132,6 @@ def _round(
         "iteration": plan.iteration,
         "round": plan.round,
         "self_instruct": section,
-        "seeds": seeds.ift.fingerprint,
         "earlier": earlier,
         "before": _before(run, plan.iteration),
         "seed": plan.seed,

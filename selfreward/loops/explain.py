@@ -153,8 +153,12 @@ _SIDES = ("chosen_id", "rejected_id")
 def _key(found: FoundRow) -> tuple[str, ...]:
     row = found.row
     if found.record == "CreatedInstruction":
-        # The same instruction may be written twice.
-        return (found.record, row["id"], str(row["round"]), str(row["draw"]), str(row["part"]))
+        # The same instruction may be written twice: in another iteration, or in one round after
+        # other examples. As written and as kept it is the same.
+        where = _ITERATION.search(found.folder)
+        numbers = (str(row[name]) for name in ("round", "draw", "part"))
+        written = (where[1] if where else "", *numbers, *row["shot_ids"], row["text"])
+        return (found.record, row["id"], *written)
     return (found.record, row["id"])
 
 

@@ -98,15 +98,19 @@ def pick_iteration(
     text: str,
     record: dict[str, Any],
     state: Callable[[int], str],
+    others: Sequence[str] = (LATEST,),
 ) -> int:
     """The iteration that is meant. `state` says of each `complete`, `running` or `absent`.
+
+    `others` are the words that may stand for a number, `latest` last; the caller looks up what
+    any of them but `latest` means.
 
     Raises:
         ConfigError: `text` is no number from 1 and not `latest`.
         DataError: there is nothing complete; the iterations that have it are named.
     """
     if text != LATEST and not (text.isdecimal() and int(text) > 0):
-        raise ConfigError(f"--iteration {text!r}: it is {LATEST} or a number from 1")
+        raise ConfigError(f"--iteration {text!r}: it is {', '.join(others)} or a number from 1")
     numbers = range(1, record["iterations"] + 1)
     if text == LATEST:
         for number in reversed(numbers):
@@ -120,10 +124,10 @@ def pick_iteration(
         raise DataError(
             f"run {layout.root}: {what} of iteration {text} are not complete; run it again to go on"
         )
-    others = ", ".join(str(n) for n in numbers if state(n) == "complete")
+    complete = ", ".join(str(n) for n in numbers if state(n) == "complete")
     raise DataError(
         f"run {layout.root} has no {what} of iteration {text}; it has them of"
-        f" iterations: {others or 'none'}"
+        f" iterations: {complete or 'none'}"
     )
 
 

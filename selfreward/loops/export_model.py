@@ -3,15 +3,18 @@
 import shutil
 from typing import Any
 
-from selfreward.errors import DataError
+from selfreward.errors import DataError, UserError
 from selfreward.layout import Layout, absolute_path, join
-from selfreward.loops.export import pick_iteration, read_run
+from selfreward.loops.export import LATEST, pick_iteration, read_run
 from selfreward.storage import files
+from selfreward.storage.checkpoints import read_current
 from selfreward.storage.new_folder import new_folder
 
 COMPLETE = "COMPLETE"
 """Marker of a checkpoint that was written to its end; as in `training.checkpoint`."""
 ADAPTER = "adapter"
+CURRENT = "current"
+"""The iteration that `current.json` points to, which is not always the last one trained."""
 COPY_CHUNK_BYTES = 1 << 24
 
 
@@ -19,10 +22,11 @@ def export_model(run_dir: str, what: str, iteration: str, out: str) -> tuple[int
     """Copies a model into the new folder `out`; returns its iteration and where it is.
 
     `what` is `model`, the weights with any adapter merged in, or `adapter`, what LoRA trained.
+    `iteration` is `current`, `latest` or a number.
 
     Raises:
         DataError: there is no run, no such model, or no adapter since LoRA was not trained.
-        UserError: `out` is there already.
+        UserError: `out` is there already, or the current model is the seed.
     """
     layout = Layout(absolute_path(run_dir))
 
@@ -30,7 +34,10 @@ def export_model(run_dir: str, what: str, iteration: str, out: str) -> tuple[int
         url = layout.checkpoint(number)
         return "complete" if files.exists(join(url, COMPLETE)) else "absent"
 
-    number = pick_iteration(layout, "model", iteration, read_run(layout), state)
+    record = read_run(layout)
+    if iteration == CURRENT:
+        iteration = str(_current(layout))
+    number = pick_iteration(layout, "model", iteration, record, state, (CURRENT, LATEST))
     source, target = layout.checkpoint(number), absolute_path(out)
     if what == ADAPTER:
         source = join(source, ADAPTER)
@@ -42,6 +49,27 @@ def export_model(run_dir: str, what: str, iteration: str, out: str) -> tuple[int
     with new_folder(target) as folder:
         _copy(source, folder, leave_out=None if what == ADAPTER else ADAPTER)
     return number, target
+
+
+def beside_current(run_dir: str, iteration: int) -> str:
+    """Which model is current, to be said of an exported one that is not; empty if it is."""
+    current = read_current(Layout(absolute_path(run_dir)))
+    if current is None or current.iteration == iteration:
+        return ""
+    name = f"M{current.iteration}" if current.iteration else f"the seed, {current.checkpoint}"
+    return f"not the current model, which is {name}"
+
+
+def _current(layout: Layout) -> int:
+    current = read_current(layout)
+    if current is None:
+        raise DataError(f"run {layout.root} has no current model yet; choose one with --iteration")
+    if current.iteration == 0:
+        raise UserError(
+            f"the current model of run {layout.root} is its seed, {current.checkpoint}; to export"
+            f" one that was trained choose --iteration {LATEST} or a number from 1"
+        )
+    return current.iteration
 
 
 def _copy(source: str, target: str, leave_out: str | None) -> None:

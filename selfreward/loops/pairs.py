@@ -25,6 +25,12 @@ from selfreward.storage.manifest import Manifest, complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards
 
 ASIDE = ("heldout", "validation")
+# What stands beside the labelled sets in an evaluation's folder.
+_TAKEN = {
+    *ASIDE,
+    *("responses", "perplexity", "scored"),
+    *("own_ratings", "own_likelihood", "seed_ratings", "seed_likelihood"),
+}
 SPLITS = ("train", *ASIDE)
 # Reading, deduplicating and writing a pool; a day is more than any file of instructions takes.
 TASK_TIMEOUT_S = 24 * 3600.0
@@ -137,7 +143,7 @@ def labelled_names(paths: Sequence[str]) -> dict[str, str]:
     for path in paths:
         stem = path.rstrip("/").rpartition("/")[2].partition(".")[0]
         name, number = stem, 1
-        while name in names or name in ASIDE:
+        while name in names or name in _TAKEN or name.startswith("versus_"):
             number += 1
             name = f"{stem}_{number}"
         names[name] = path

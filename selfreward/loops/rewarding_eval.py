@@ -135,7 +135,7 @@ class Examination:
                 layout.responses(iteration),
                 layout.stage(iteration, "ratings"),
                 self.rubric.scale,
-                preferences if read_manifest(preferences) else None,
+                preferences if self.config.preferences.kind == "pairs" else None,
             )
         }
         if self.config.self_instruct.enabled:

@@ -22,7 +22,7 @@ from selfreward.stages.meta import MetaJudge, MetaPairs, MetaPrefer, weights_of
 from selfreward.stages.prefer import Prefer, shard_consistencies
 from selfreward.stages.rate import Rate
 from selfreward.stages.sample import Sample
-from selfreward.storage import files
+from selfreward.storage.manifest import read_manifest
 from selfreward.storage.shards import sealed_shards
 
 
@@ -239,6 +239,10 @@ class Round:
             {"input": judgments.fingerprint, "max_chosen_chars": section.max_chosen_chars},
             pairs.num_records,
         )
+        self.run.display.line(
+            f"iteration {self.iteration}: {made.num_records} preferences between judgments of"
+            f" {pairs.num_records} compared pairs"
+        )
         return [made]
 
     def _step(
@@ -283,9 +287,6 @@ class Round:
 
 def _drops(run: Run, iteration: int) -> dict[str, int]:
     """Why instructions of the iteration became no training row."""
-    for stage in ("preferences", "examples"):
-        url = join(run.layout.stage(iteration, stage), "manifest.json")
-        if files.exists(url):
-            drops: dict[str, int] = files.read_json(url)["drops"]
-            return drops
-    return {}
+    stage = "preferences" if run.config.preferences.kind == "pairs" else "examples"
+    manifest = read_manifest(run.layout.stage(iteration, stage))
+    return {} if manifest is None else manifest.drops

@@ -150,18 +150,21 @@ def _decide(run: Run, iteration: int, sets: dict[str, Source], incumbent: int, u
         worse=worse_figures(card_before, card_after, config.promotion.max_worse),
         seed=config.loop.seed,
     )
+    promoted, reason = decision.promote, decision.reason
+    if promoted and not config.promotion.enabled:
+        promoted, reason = False, f"not moved, since promotion.enabled is false ({reason})"
     files.write_json(
         url,
         {
-            "promoted": decision.promote and config.promotion.enabled,
+            "promoted": promoted,
             "compared_with": incumbent,
             "on": sorted(sets),
             "accuracy": decision.accuracy,
-            "reason": decision.reason,
+            "reason": reason,
             "difference": decision.difference,
             "p_value": decision.p_value,
             "card": card_after.to_dict(),
             "card_of_compared": card_before.to_dict(),
         },
     )
-    run.display.line(f"M{iteration} {decision.reason}")
+    run.display.line(f"M{iteration} {reason}")

@@ -10,7 +10,7 @@ from selfreward.errors import DataError
 from selfreward.judging.eft import modal_cutoff
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubric_files import rubric_recipe
-from selfreward.layout import absolute_path, join
+from selfreward.layout import join
 from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
@@ -43,8 +43,8 @@ def content_of(path: str) -> str:
     return files.version_of(path)
 
 
-def build_seeds(run: Run) -> Seeds:
-    """Reads the files of `seeds` once into shards.
+def build_seeds(run: Run, heldout_pool: Source) -> Seeds:
+    """Reads the files of `seeds` once into shards; what is held out of the pool is no seed.
 
     Raises:
         DataError: a file is unreadable or lacks the columns, or too little is usable.
@@ -57,6 +57,7 @@ def build_seeds(run: Run) -> Seeds:
     recipe = _files_recipe(run, seeds.ift) | {
         "max": seeds.max_ift,
         "heldout": seeds.ift_heldout,
+        "aside": heldout_pool.fingerprint,
         "seed": config.loop.seed,
     }
     manifests = [open_stage(f, "seeds", recipe | {"of": n}) for n, f in enumerate(folders)]
@@ -71,6 +72,7 @@ def build_seeds(run: Run) -> Seeds:
             seeds.ift_heldout,
             config.pool.max_instruction_chars,
             config.loop.seed,
+            sealed_shards(heldout_pool.folder),
         )
         manifests = [
             complete(f, m, s, 0.0) for f, m, s in zip(folders, manifests, made, strict=True)
@@ -81,9 +83,16 @@ def build_seeds(run: Run) -> Seeds:
     return Seeds(ift=ift, heldout=heldout, ranked=_ranked(run, ift) if seeds.ranked else None)
 
 
+def _name_of(path: str) -> str:
+    """What of a path belongs to a recipe: a file is known by its content and its own name, which
+    its rows carry, wherever it lies; a glob or a hub id only by itself."""
+    has_content = bool(content_of(path)) and not is_sample(path)
+    return path.rstrip("/").rpartition("/")[2] if has_content else path
+
+
 def _files_recipe(run: Run, paths: tuple[str, ...]) -> dict[str, Any]:
     return {
-        "files": [[p if is_sample(p) else absolute_path(p), content_of(p)] for p in paths],
+        "files": [[_name_of(p), content_of(p)] for p in paths],
         "shard_size": run.config.pool.shard_size,
         "max_chars": run.config.pool.max_instruction_chars,
     }

@@ -62,7 +62,10 @@ class _Loop:
         self.seed, self.writer = models.seed, models.generator
         self.by_generator = run.config.generator is not None
         self.pools = build_instructions(run, models.generator)
-        self.seeds: Seeds = build_seeds(run)
+        if not self.config.self_instruct.enabled and self.config.loop.iterations > 1:
+            # Asked now: the last iteration would find out after hours.
+            pool_slice(run, self.config.loop.iterations, self.pools["train"])
+        self.seeds: Seeds = build_seeds(run, self.pools["heldout"])
         self.labelled = build_labelled_pairs(run)
         measured = Measured(
             instructions=self.pools["heldout"],
@@ -134,7 +137,9 @@ class _Loop:
             writer, by_generator = self.trained[iteration - 1], False
         else:
             writer, by_generator = self.writer, self.by_generator
-        return create_instructions(self.run, iteration, self.seeds, writer, by_generator)
+        return create_instructions(
+            self.run, iteration, self.seeds, self.pools["heldout"], writer, by_generator
+        )
 
     def _examine(self, iteration: int, current: int) -> dict[str, Any]:
         model = self.trained[iteration]
@@ -152,6 +157,27 @@ class _Loop:
             self.run, self.trained, iteration, figures, self.labelled, current
         )
         return decision.current, decision.stop
+
+
+def _check_options(config: RunConfig) -> None:
+    """Options that would be paid for and then not used."""
+    section, meta = config.preferences, config.meta_judge
+    if meta.enabled and config.rating.num_draws < 2:
+        raise ConfigError(
+            f"meta_judge.enabled compares readings of one response and rating.num_draws="
+            f"{config.rating.num_draws}; set rating.num_draws to 3 or more"
+        )
+    if section.kind == "pairs":
+        return
+    for key, is_set in (
+        ("meta_judge.enabled=true", meta.enabled),
+        ("preferences.consistency=true", section.consistency),
+        ("preferences.rejected_from=first", section.rejected_from == "first"),
+        ("preferences.length_rho", section.length_rho > 0),
+        ("preferences.min_margin", section.min_margin > 0),
+    ):
+        if is_set:
+            raise ConfigError(f"{key} is about pairs; preferences.kind=positive_only makes none")
 
 
 def check_recipe(config: RunConfig) -> PointwiseRubric:
@@ -176,8 +202,7 @@ def check_recipe(config: RunConfig) -> PointwiseRubric:
             f"training.objective={config.training.objective} cannot learn from"
             f" preferences.kind={config.preferences.kind}; set training.objective={wanted}"
         )
-    if config.meta_judge.enabled and wanted != "dpo":
-        raise ConfigError("meta_judge.enabled needs preferences.kind=pairs: it adds pairs")
+    _check_options(config)
     for key, draws in (
         ("rating.num_draws", config.rating.num_draws),
         ("seeds.draws_per_response", config.seeds.draws_per_response if config.seeds.ranked else 1),

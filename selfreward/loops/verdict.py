@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from selfreward.errors import DataError
 from selfreward.evaluation.outcomes import pair_outcomes, read_outcomes
 from selfreward.layout import join
 from selfreward.loops.pairs import Source
@@ -45,7 +44,7 @@ def decide(
 
     A collapsed model is never current, and the loop ends with it. Otherwise labelled pairs decide
     where the user has some, as in the self-taught loop; without them, the head-to-head with the
-    current model: it must not be lost. The decision follows from the figures alone, so an attempt
+    current model: it must be won. The decision follows from the figures alone, so an attempt
     that ended in between comes to the same one, and thresholds that were tightened since take back
     what they would not have let through.
     """
@@ -57,7 +56,8 @@ def decide(
         promoted, reason, accuracy = _by_labelled_pairs(run, iteration, labelled, current)
     else:
         promoted, reason = _by_head_to_head(figures, iteration, current)
-    promoted = promoted and run.config.promotion.enabled
+    if promoted and not run.config.promotion.enabled:
+        promoted, reason = False, f"not moved, since promotion.enabled is false ({reason})"
     stop = bool(collapsed)
     url = join(run.layout.iteration(iteration), "promotion.json")
     files.write_json(
@@ -115,13 +115,19 @@ def _by_labelled_pairs(
 def _by_head_to_head(figures: dict[str, Any], iteration: int, current: int) -> tuple[bool, str]:
     rival = f"M{current}"
     report = figures["head_to_head"][rival]
-    if report is None or report["n"] == 0:
-        raise DataError(
-            f"M{iteration} and {rival} have no held-out instruction whose answers could be"
-            " compared; raise evaluation.heldout_pairs or respond.sampling.max_tokens"
+    if report is None:
+        return (
+            False,
+            f"not promoted: no held-out instruction was answered by {rival} too",
+        )
+    if report["n"] == 0:
+        failed = {what: n for what, n in report["failed_readings"].items() if n}
+        return False, (
+            f"not promoted: no comparison with {rival} has a verdict ({failed}); set"
+            " judge.guided=true or name another evaluation.head_to_head_judge"
         )
     wins, ties, losses = (report[f"num_{what}"] for what in ("wins", "ties", "losses"))
-    promoted = wins >= losses
+    promoted = wins > losses
     told = f"{wins} wins, {ties} ties, {losses} losses against {rival}"
     return promoted, f"{'promoted' if promoted else 'not promoted'}: {told}"
 

@@ -39,7 +39,7 @@ class RoundPlan:
     """Which round of which iteration, and what it starts from.
 
     Example: `RoundPlan(iteration=2, round=0, num_prompts=64, seeds=("…/seeds/ift/00000.parquet",),
-    kept=("…/iter_02/kept/00/00000.parquet",), seed=0)`
+    kept=("…/iter_02/kept/00/00000.parquet",), aside=("…/heldout/pool/00000.parquet",), seed=0)`
     """
 
     iteration: int
@@ -49,6 +49,8 @@ class RoundPlan:
     """Shards of AnsweredInstruction."""
     kept: tuple[str, ...]
     """Shards of CreatedInstruction: all that earlier rounds and iterations kept."""
+    aside: tuple[str, ...]
+    """Shards of Instruction that models are measured on: none may be written anew."""
     seed: int
 
 
@@ -178,6 +180,7 @@ def filter_round(
     seen: dict[str, str] = {}
     known = [row.instruction for url in plan.seeds for row in _seeds(url)]
     known += [row.instruction for url in plan.kept for row in _kept(url)]
+    known += [row for url in plan.aside for row in read_records(url, Instruction)]
     for instruction in known:
         text = instruction.messages[-1].content
         seen.setdefault(exact_key(instruction.messages), instruction.id)

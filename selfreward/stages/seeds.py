@@ -41,14 +41,19 @@ def build_ift(
     num_heldout: int,
     max_chars: int,
     seed: int,
+    aside: Sequence[str] = (),
 ) -> tuple[list[ShardSummary], list[ShardSummary]]:
     """Writes the rows to train on into the first folder and the held-out ones into the second.
+
+    `aside` are shards of Instruction that models are measured on: a seed with such a task is
+    dropped.
 
     Raises:
         DataError: a file is unreadable or lacks the columns, or too few rows are usable.
     """
     kept: list[AnsweredInstruction] = []
     dropped: list[DroppedRow] = []
+    measured = {exact_key(row.messages) for url in aside for row in read_records(url, Instruction)}
     seen: set[str] = set()
     for path in paths:
         for number, row in enumerate(read_rows(PoolConfig(path=path))):
@@ -60,7 +65,9 @@ def build_ift(
             made = _answered(row, path.rstrip("/").rpartition("/")[2], max_chars)
             if isinstance(made, AnsweredInstruction):
                 key = exact_key(made.instruction.messages)
-                if key in seen:
+                if key in measured:
+                    made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the task is held out")
+                elif key in seen:
                     made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same task stands above")
                 seen.add(key)
             if isinstance(made, AnsweredInstruction):
