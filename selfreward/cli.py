@@ -40,7 +40,7 @@ def run(
         list[str] | None, typer.Argument(help="section.key=value, e.g. loop.iterations=2")
     ] = None,
     force: Annotated[
-        str | None, typer.Option(help="Redo this stage and what was made from it.")
+        str | None, typer.Option(help="Redo this stage, or STAGE@ITERATION, and all made from it.")
     ] = None,
 ) -> None:
     """Run a loop; run the same command again to go on after any interruption."""

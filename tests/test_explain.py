@@ -16,11 +16,13 @@ from selfreward.errors import DataError, UserError
 from selfreward.layout import Layout
 from selfreward.loops.explain import explain
 from selfreward.records import Instruction, Outcome, Position, Verdict, content_id
+from selfreward.records_self_rewarding import CreatedInstruction
 from selfreward.reports.lineage_text import lineage_text
 from selfreward.schemas import STORED_RECORDS, schema_of
 from selfreward.storage import files
 from selfreward.storage.id_columns import ID_COLUMNS
 from tests.run_folders import (
+    SEED_MODEL,
     SelfRewarding,
     SelfTaught,
     ask,
@@ -245,6 +247,36 @@ def test_a_created_instruction_that_a_filter_dropped(rewarding: SelfRewarding) -
     prompt = explain(rewarding.layout.root, rewarding.too_similar.id).prompt
     assert prompt is not None
     assert "Add 2 and 3." in prompt[-1]["content"]
+
+
+def test_an_instruction_that_was_written_again_is_told_each_time(tmp_path: Path) -> None:
+    run = self_rewarding_run(str(tmp_path / "run"))
+    shots = (run.seed.id, "ins-" + "5" * 20)
+    first = CreatedInstruction(
+        id=run.created.id,
+        instruction=run.created,
+        shot_ids=shots,
+        model=SEED_MODEL,
+        round=0,
+        draw=0,
+        text=" Name a lake.",
+        part=0,
+    )
+    # Again in round 0, after the same examples the other way round; and in iteration 3.
+    second = replace(first, shot_ids=shots[::-1])
+    write_stage(run.layout.stage(2, "created/01"), "create", [first, second])
+    write_stage(run.layout.stage(3, "created/00"), "create", [first])
+    entries = explain(run.layout.root, run.created.id).entries
+    found = {
+        (tuple(e.row["shot_ids"]), e.folders) for e in entries if e.record == "CreatedInstruction"
+    }
+    (kept,) = (shots_of for shots_of, folders in found if "iter_02/kept/00" in folders)
+    assert found == {
+        (kept, ("iter_02/created/00", "iter_02/kept/00")),
+        (shots, ("iter_02/created/01",)),
+        (shots[::-1], ("iter_02/created/01",)),
+        (shots, ("iter_03/created/00",)),
+    }
 
 
 def test_a_creation_prompt_tells_what_was_written_after_it(rewarding: SelfRewarding) -> None:

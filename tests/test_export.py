@@ -15,8 +15,10 @@ import pytest
 from selfreward import cli
 from selfreward.errors import ConfigError, DataError, UserError
 from selfreward.loops.export import export_rows
-from selfreward.loops.export_model import export_model
+from selfreward.loops.export_model import beside_current, export_model
 from selfreward.records import Instruction, Preference
+from selfreward.storage import files
+from selfreward.storage.checkpoints import CurrentJudge, write_current
 from selfreward.storage.new_folder import new_folder
 from tests.run_folders import (
     SelfRewarding,
@@ -37,7 +39,19 @@ def rewarding(tmp_path_factory: pytest.TempPathFactory) -> SelfRewarding:
     run = self_rewarding_run(str(tmp_path_factory.mktemp("rewarding") / "run"))
     write_checkpoint(run.layout, 1)
     write_checkpoint(run.layout, 2, lora=True)
+    point(run, 1)
     return run
+
+
+def point(run: Any, iteration: int) -> None:
+    """Makes a model of the run the current one."""
+    checkpoint = run.layout.checkpoint(iteration) if iteration else "tiny/seed"
+    write_current(
+        run.layout,
+        CurrentJudge(
+            iteration=iteration, checkpoint=checkpoint, fingerprint="f", accuracy=None, reason=""
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +228,11 @@ def test_mistakes_name_what_there_is(
         export_rows(root, "sft", "last", out, "dataset")
     with pytest.raises(ConfigError, match="--iteration '0'"):
         export_model(root, "model", "0", out)
+    words = "--iteration 'best': it is current, latest or a number from 1"
+    with pytest.raises(ConfigError, match=words):
+        export_model(root, "model", "best", out)
+    with pytest.raises(ConfigError, match="--iteration 'current': it is latest or a number from 1"):
+        export_rows(root, "sft", "current", out, "dataset")
     with pytest.raises(ConfigError, match="--format 'csv': it is one of dataset, jsonl, parquet"):
         export_rows(root, "sft", "1", out, "csv")
     with pytest.raises(DataError, match="has no preferences yet"):
@@ -240,6 +259,38 @@ def test_a_model_is_a_plain_folder_without_our_marker(
     copied.write_text("changed")
     kept = Path(rewarding.layout.checkpoint(2)) / "model.safetensors"
     assert kept.read_text() == "weights 2", "an export is a copy, not a link"
+
+
+def test_the_current_model_need_not_be_the_last_one(tmp_path: Path) -> None:
+    run = self_rewarding_run(str(tmp_path / "run"))
+    write_checkpoint(run.layout, 1)
+    write_checkpoint(run.layout, 2, lora=True)
+    root = run.layout.root
+    with pytest.raises(DataError, match="has no current model yet; choose one with --iteration"):
+        export_model(root, "model", "current", str(tmp_path / "none"))
+    assert beside_current(root, 2) == ""
+    point(run, 1)
+    number, folder = export_model(root, "model", "current", str(tmp_path / "a"))
+    assert (number, beside_current(root, number)) == (1, "")
+    assert (Path(folder) / "model.safetensors").read_text() == "weights 1"
+    with pytest.raises(DataError, match=r"iteration 1 was trained without training\.lora"):
+        export_model(root, "adapter", "current", str(tmp_path / "none"))
+    number, _ = export_model(root, "adapter", "latest", str(tmp_path / "b"))
+    assert number == 2
+    assert beside_current(root, number) == "not the current model, which is M1"
+    point(run, 0)
+    with pytest.raises(UserError) as wrong:
+        export_model(root, "model", "current", str(tmp_path / "none"))
+    assert str(wrong.value) == (
+        f"the current model of run {root} is its seed, tiny/seed; to export one that was trained"
+        " choose --iteration latest or a number from 1"
+    )
+    assert beside_current(root, 2) == "not the current model, which is the seed, tiny/seed"
+    point(run, 2)
+    files.remove(run.layout.checkpoint(2))
+    with pytest.raises(DataError, match=r"no model of iteration 2; it has them of iterations: 1$"):
+        export_model(root, "model", "current", str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_adapter_is_a_peft_folder_where_lora_was_trained(
@@ -294,7 +345,11 @@ def test_the_command_says_what_it_wrote(
     code, said, err = command("export", root, "--what", "preferences", "--out", str(out))
     assert (code, said, err) == (0, f"2 preferences of iteration 2: {out}\n", "")
     code, said, _ = command("export", root, "--what", "model", "--out", str(tmp_path / "m"))
-    assert (code, said) == (0, f"model of iteration 2: {tmp_path / 'm'}\n")
+    assert (code, said) == (0, f"model of iteration 1: {tmp_path / 'm'}\n"), "the current one"
+    last = ("--iteration", "latest", "--out", str(tmp_path / "a"))
+    code, said, _ = command("export", root, "--what", "adapter", *last)
+    where = f"(not the current model, which is M1): {tmp_path / 'a'}"
+    assert (code, said) == (0, f"adapter of iteration 2 {where}\n")
 
 
 COMMAND_MISTAKES = {

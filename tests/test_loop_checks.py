@@ -206,9 +206,9 @@ def test_without_a_comparison_nothing_is_promoted_and_the_loop_goes_on(
 
 def test_a_section_of_the_other_loop_is_refused() -> None:
     taught = RunConfig.model_validate({"candidates": {"num_candidates": 8}})
-    with pytest.raises(ConfigError, match="^candidates: loop.kind=self_taught does not read"):
+    with pytest.raises(ConfigError, match=r"^candidates: loop\.kind=self_taught does not read"):
         check_sections(taught)
-    with pytest.raises(ConfigError, match="set loop.kind=self_taught$"):
+    with pytest.raises(ConfigError, match=r"set loop\.kind=self_taught$"):
         check_sections(recipe(select={"balance": False}))
     # Written out with its defaults, as a run saves it, a section says nothing.
     check_sections(RunConfig.model_validate(recipe().model_dump()))
