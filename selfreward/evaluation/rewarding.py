@@ -3,7 +3,7 @@
 Each function runs as one task on the cluster, since candidates and judgments are many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -37,27 +37,37 @@ from selfreward.records_self_rewarding import (
 from selfreward.storage.shards import read_records, sealed_shards
 
 
+def _each(folder: str, record_type: Any) -> Iterator[Any]:
+    """The records of a stage, a shard at a time."""
+    for url in sealed_shards(folder):
+        yield from read_records(url, record_type)
+
+
 def _all(folder: str, record_type: Any) -> list[Any]:
-    return [row for url in sealed_shards(folder) for row in read_records(url, record_type)]
+    return list(_each(folder, record_type))
 
 
 def candidate_figures(
     responses: str, ratings: str, scale: tuple[float, float], preferences: str | None
 ) -> dict[str, Any]:
     """Scores, ties and lengths of candidates, and the lengths of what was made of them."""
-    read = _all(ratings, Rating)
-    scores = mean_scores(read)
-    candidates = [
-        ScoredCandidates(
-            instruction_id=row.id,
-            scores=tuple(scores.get(r.id) for r in row.responses),
-            lengths=tuple(len(r.text) for r in row.responses),
-        )
-        for row in _all(responses, SampledInstruction)
-    ]
-    figures = score_distribution(candidates, read, scale).to_dict()
+    candidates: list[ScoredCandidates] = []
+    # Shards correspond, and one is held at a time: the texts are many, the scores are few.
+    for responses_url, ratings_url in zip(
+        sealed_shards(responses), sealed_shards(ratings), strict=True
+    ):
+        scores = mean_scores(read_records(ratings_url, Rating))
+        candidates += [
+            ScoredCandidates(
+                instruction_id=row.id,
+                scores=tuple(scores.get(r.id) for r in row.responses),
+                lengths=tuple(len(r.text) for r in row.responses),
+            )
+            for row in read_records(responses_url, SampledInstruction)
+        ]
+    figures = score_distribution(candidates, _each(ratings, Rating), scale).to_dict()
     if preferences is not None:
-        figures["pairs"] = pair_lengths(_all(preferences, Preference)).to_dict()
+        figures["pairs"] = pair_lengths(_each(preferences, Preference)).to_dict()
     return figures
 
 
@@ -65,7 +75,7 @@ def creation_figures(kept: Sequence[str]) -> dict[str, Any]:
     """How varied the new instructions are; `kept` are the folders of the rounds."""
     counts = DiversityCounts()
     for folder in kept:
-        for row in _all(folder, CreatedInstruction):
+        for row in _each(folder, CreatedInstruction):
             counts.add(words_of(row.instruction.messages[0].content))
     return counts.report().to_dict()
 

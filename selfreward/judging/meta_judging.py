@@ -7,7 +7,7 @@ worst judgment become a preference that trains the judge.
 
 import difflib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,7 +199,7 @@ class PositionWeights:
     second: float
 
 
-def position_weights(judgments: Sequence[Judgment]) -> PositionWeights | None:
+def position_weights(judgments: Iterable[Judgment]) -> PositionWeights | None:
     """Returns the weights that make up for a liking for one position; None without a choice.
 
     A win counts as much as the share of wins of the *other* position, so the less favoured one

@@ -168,7 +168,7 @@ class MetaJudge:
 
 def weights_of(judgments: Sequence[str]) -> PositionWeights | None:
     """What a win in each position counts, over all shards of the comparisons."""
-    return position_weights([j for url in judgments for j in read_records(url, Judgment)])
+    return position_weights(j for url in judgments for j in read_records(url, Judgment))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
