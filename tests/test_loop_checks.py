@@ -125,8 +125,8 @@ def figures(
     if counts is not None:
         names = ("num_wins", "num_ties", "num_losses")
         failed = {"unparsed": 0 if sum(counts) else 4, "refused": 0}
-        report = {"n": sum(counts), **dict(zip(names, counts, strict=True))}
-        report["failed_readings"] = failed
+        named = dict(zip(names, counts, strict=True))
+        report = {"n": sum(counts), "failed_readings": failed, **named}
     return {"collapse": {"reasons": [*collapse]}, "head_to_head": {f"M{rival}": report}}
 
 

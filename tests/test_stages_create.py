@@ -85,7 +85,8 @@ def test_eight_examples_of_which_two_are_new_and_seeds_stand_in(
     rows = prompts(tmp_path, plan(tmp_path, SEEDS, MADE[:num_made]))
     assert len(rows) == len({row.id for row in rows}) == 5
     assert len(sealed_shards(f"{tmp_path}/prompts")) == 3, "5 prompts in shards of 2"
-    texts = {i.id: i.messages[0].content for i in (r.instruction for r in (*SEEDS, *MADE))}
+    known = [*(r.instruction for r in SEEDS), *(r.instruction for r in MADE)]
+    texts = {i.id: i.messages[0].content for i in known}
     new = {row.id for row in MADE}
     for row in rows:
         assert len(set(row.shot_ids)) == 8

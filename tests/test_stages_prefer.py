@@ -103,10 +103,11 @@ def test_with_anchors_the_rejected_response_is_the_first_models(tmp_path: Path) 
 
 
 def test_without_scored_anchors_of_the_instruction_it_is_dropped(tmp_path: Path) -> None:
-    for first, scores in (
+    cases: list[tuple[SampledInstruction, Scores]] = [
         (sampled("Name a lake.", "Green.", by=SEED_MODEL), [(None,)]),
         (sampled("Another task.", "Green.", by=SEED_MODEL), [(1,)]),
-    ):
+    ]
+    for first, scores in cases:
         result = prefer(tmp_path, ROW, [(4,), (3,), (0,)], (first, scores), rejected_from="first")
         assert (result.records, reasons([result])) == ([], ["too_few_scores"])
 

@@ -174,7 +174,7 @@ def test_judgments_in_the_order_of_people_are_learnt(tmp_path: Path) -> None:
 
 
 def test_the_most_common_score_is_thinned_out(tmp_path: Path) -> None:
-    readings = [[(5, 1)], [(5, 2)], [(5, 3)]]
+    readings: list[list[tuple[float, float]]] = [[(5, 1)], [(5, 2)], [(5, 3)]]
     found = agreeing_ranks(ranked(tmp_path, *readings), 1.0)
     assert sorted(score for score, _ in found) == [1, 2, 3, 5, 5, 5]
     cutoff = modal_cutoff([s for s, _ in found], [r for _, r in found], 0.4)
