@@ -122,10 +122,10 @@ lint: setup ## style, types and the floors of the architecture
 # Two at once, whatever the machine has: the tests that start a local Ray mostly wait for it. A file
 # stays whole, since its tests share one Ray.
 test-fast: setup ## tests without the model
-	"$(VENV)/bin/python" -m pytest -n 2 --dist loadfile -m "not real"
+	"$(VENV)/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12 -m "not real"
 
 test-real: setup ## tests with the embedded model on real vLLM
-	"$(VENV)/bin/python" -m pytest -m real
+	"$(VENV)/bin/python" -m pytest --durations=8 -m real
 
 format: setup ## rewrite the code in the house style
 	"$(VENV)/bin/ruff" check --fix .

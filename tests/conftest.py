@@ -12,6 +12,26 @@ from tests.tiny_model import make_tiny_model
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+# The files that take minutes, longest first: two workers share whole files out in this order, and a
+# long one taken last would leave the other worker without work.
+SLOW_FILES = (
+    "test_loop_self_rewarding",
+    "test_loop_scripted",
+    "test_training_trainer",
+    "test_evaluate",
+    "test_training_parallel",
+    "test_engines_scripted",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        stem = item.path.stem
+        return SLOW_FILES.index(stem) if stem in SLOW_FILES else len(SLOW_FILES)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")

@@ -78,7 +78,7 @@ def test_a_figure_that_is_no_number_is_a_reason(name: str, broken: float) -> Non
 
 def test_a_value_just_beyond_is_told_from_its_limit() -> None:
     (line,) = collapse_reasons(CollapseFigures(saturation=0.95001), CollapseConfig())
-    assert "0.95001 of the candidates" in line
+    assert "0.95001 of the scored answers" in line
     # 1 - 0.05 in floats, or a mean of as many shares, is the limit and not beyond it.
     assert collapse_reasons(CollapseFigures(saturation=0.95 + 1e-12), CollapseConfig()) == []
 
