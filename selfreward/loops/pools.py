@@ -5,7 +5,7 @@ Nothing is started for a run whose stages are all complete.
 
 from dataclasses import dataclass
 
-from selfreward.config import RunConfig
+from selfreward.config import GeneratorConfig, RunConfig
 from selfreward.engines.client import EngineClient
 from selfreward.engines.pool import EnginePool
 from selfreward.records import ModelRef
@@ -41,18 +41,23 @@ class Pools:
     def _pools(self) -> tuple[EnginePool | None, ...]:
         return self._judge, self._generator, self._outsider
 
+    def _start(
+        self, role: str, model: PlacedModel, section: RunConfig | GeneratorConfig
+    ) -> EnginePool:
+        return EnginePool.start(
+            role=role,
+            run_id=self._run_id,
+            model=model.ref,
+            folder=model.location,
+            engine=section.engine,
+            trust_remote_code=section.model.trust_remote_code,
+        )
+
     def judge(self, model: PlacedModel) -> EngineClient:
         """A client of the judge pool, which then holds `model`."""
         if self._judge is None:
             with self._display.waiting(f"starting {self._config.engine.replicas} engine(s)"):
-                self._judge = EnginePool.start(
-                    role="judge",
-                    run_id=self._run_id,
-                    model=model.ref,
-                    folder=model.location,
-                    engine=self._config.engine,
-                    trust_remote_code=self._config.model.trust_remote_code,
-                )
+                self._judge = self._start("judge", model, self._config)
         pool = self._judge
         if self._judge_released:
             # Weights first: the engines then start straight from the wanted ones.
@@ -72,14 +77,7 @@ class Pools:
             return self.judge(model)
         if self._generator is None:
             with self._display.waiting("starting the generator's engines"):
-                self._generator = EnginePool.start(
-                    role="generator",
-                    run_id=self._run_id,
-                    model=model.ref,
-                    folder=model.location,
-                    engine=self._config.generator.engine,
-                    trust_remote_code=self._config.generator.model.trust_remote_code,
-                )
+                self._generator = self._start("generator", model, self._config.generator)
         self._generator.ensure_started()
         return self._generator.client()
 
@@ -88,14 +86,7 @@ class Pools:
         architecture cannot be swapped in place."""
         if self._outsider is None:
             with self._display.waiting(f"starting the engines of {model.ref.name}"):
-                self._outsider = EnginePool.start(
-                    role="outsider",
-                    run_id=self._run_id,
-                    model=model.ref,
-                    folder=model.location,
-                    engine=self._config.engine,
-                    trust_remote_code=self._config.model.trust_remote_code,
-                )
+                self._outsider = self._start("outsider", model, self._config)
         self._outsider.ensure_started()
         return self._outsider.client()
 
