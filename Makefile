@@ -33,7 +33,9 @@ TORCH_VERSION := 2.13.0
 # The CPU build is asked for by its full name: most indexes serve a CUDA build of several GB as
 # the plain version.
 TORCH := torch==$(TORCH_VERSION)$(if $(filter cpu,$(EXTRA)),+cpu)
-# Compiling 200 packages to bytecode takes longer than unpacking them; Python does it on first import.
+# Compiling 200 packages to bytecode takes longer than unpacking them; Python does it on first import,
+# unless this variable forbids it: then each process of a run would compile torch anew, in 20 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(VENV)/bin/python -m pip install --quiet --no-deps --no-compile --no-input \
 	--disable-pip-version-check --progress-bar off
 

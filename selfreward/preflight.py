@@ -34,7 +34,7 @@ def ray_session(config: RunConfig) -> Iterator[None]:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         else:
-            _start_local(config)
+            start_local(config.ray.num_cpus)
     except ConnectionError as error:
         raise ResourceError(f"no Ray cluster at {address}: {error}") from None
     try:
@@ -43,8 +43,10 @@ def ray_session(config: RunConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def _start_local(config: RunConfig) -> None:
+def start_local(num_cpus: int | None) -> None:
     """Starts a local Ray; on a busy machine its 30 seconds for coming up are too few at times.
+
+    `num_cpus` is what the node offers, by default the machine's.
 
     Raises:
         ResourceError: it did not come up in three attempts.
@@ -52,7 +54,7 @@ def _start_local(config: RunConfig) -> None:
     for _ in range(START_ATTEMPTS):
         try:
             ray.init(
-                num_cpus=config.ray.num_cpus,
+                num_cpus=num_cpus,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.WARNING,

@@ -36,7 +36,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def wait_until(what: str, ready: Callable[[], bool], limit_s: float = 120) -> None:
+def wait_until(what: str, ready: Callable[[], bool], limit_s: float = 240) -> None:
     deadline = time.monotonic() + limit_s
     while not ready():
         assert time.monotonic() < deadline, f"waited {limit_s} s for {what}"

@@ -12,6 +12,7 @@ import ray
 import yaml
 
 from selfreward import cli
+from selfreward.preflight import start_local
 from tests.conftest import write_recipe
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    start_local(3)
     yield
     ray.shutdown()
 

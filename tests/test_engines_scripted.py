@@ -21,6 +21,7 @@ from selfreward.engines.replica_env import resources_needed
 from selfreward.engines.scripted import chance_of_first, draw
 from selfreward.errors import EngineError, EngineTimeoutError
 from selfreward.judging import prompts
+from selfreward.preflight import start_local
 from selfreward.records import Message, ModelRef
 
 SEED_MODEL = ModelRef(name="scripted", iteration=0, fingerprint="seed")
@@ -29,7 +30,7 @@ NEXT_MODEL = ModelRef(name="scripted", iteration=1, fingerprint="next")
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    start_local(4)
     yield
     ray.shutdown()
 

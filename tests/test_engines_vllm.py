@@ -21,6 +21,7 @@ from selfreward.engines.pool import EnginePool
 from selfreward.engines.protocol import Completion, GenerationRequest, Sampling
 from selfreward.engines.vllm_replica import sampling_params
 from selfreward.errors import EngineError
+from selfreward.preflight import start_local
 from selfreward.records import Message, ModelRef
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
@@ -31,7 +32,7 @@ CONTEXT = 512
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[EnginePool]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    start_local(4)
     folder = resolve_model(NAME)
     model = ModelRef(name=NAME, iteration=0, fingerprint=model_fingerprint(folder))
     engine = EngineConfig(

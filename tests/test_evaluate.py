@@ -17,6 +17,7 @@ import ray
 from scipy.stats import spearmanr
 
 from selfreward import cli
+from selfreward.preflight import start_local
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -25,7 +26,7 @@ SCRIPTED = ["engine.kind=scripted", "engine.num_cpus=0.5", "judge.rubric=pairwis
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    start_local(3)
     yield
     ray.shutdown()
 
