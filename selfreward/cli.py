@@ -5,11 +5,7 @@ Heavy imports wait for their command.
 """
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +13,7 @@ from rich.console import Console
 
 from selfreward import cli_inspect
 from selfreward.errors import ConfigError, SelfRewardError, UserError
+from selfreward.interrupts import interruptible
 
 if TYPE_CHECKING:
     from selfreward.reports.progress import Display
@@ -215,25 +212,12 @@ def _display(form: str) -> "Display":
     return Display(Console(stderr=form != "table", highlight=False))
 
 
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: through the clean-up, leaving it resumable."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main() -> None:
     """Runs the command line and maps errors to one line and an exit code."""
     error = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        with _terminated_like_interrupted():
+        # SIGTERM ends a run as Ctrl-C does: through the clean-up, leaving it resumable.
+        with interruptible():
             exit_code = app(standalone_mode=False)
         if exit_code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code
             raise KeyboardInterrupt

@@ -56,3 +56,21 @@ class TransientEngineError(EngineError):
 
 class TrainingError(SelfRewardError):
     """Training failed after its retries."""
+
+
+def own_error_in(error: BaseException) -> SelfRewardError | None:
+    """Digs an error of this project out of what Ray and task groups wrapped around it."""
+    queue: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while queue:
+        found = queue.pop(0)
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        # Ray re-raises a task's error as a class made on the fly, with the original as `cause`.
+        if isinstance(found, SelfRewardError) and type(found).__module__ == __name__:
+            return found
+        if isinstance(found, BaseExceptionGroup):
+            queue.extend(found.exceptions)
+        queue += [getattr(found, "cause", None), found.__cause__, found.__context__]
+    return None

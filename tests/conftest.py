@@ -3,14 +3,16 @@
 import os
 from pathlib import Path
 
+# Before anything loads torch, and inherited by what tests start. Two tests run at once, and the
+# models of the fast tier are so small that a second thread only waits; engines and trainers of
+# real models set their own numbers. Hub look-ups would only wait for a network.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 import pytest
 import yaml
 
 from tests.tiny_model import make_tiny_model
-
-# Hub look-ups would only wait for a network that tests must not need.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 
 # The files that take minutes, longest first: two workers share whole files out in this order, and a
 # long one taken last would leave the other worker without work.

@@ -131,7 +131,7 @@ def test_killed_three_times_gives_the_records_of_an_unbroken_run(
     tmp_path: Path, scripted_recipe: dict, unbroken: tuple[Path, str]
 ) -> None:
     """kill -9 of the driver while ranked responses are judged; then, in the run that goes on, of
-    the training worker of M1 after a checkpoint and of the engine while candidates are scored."""
+    the process that works on a shard of answers and of the engine while they are scored."""
     path = recipe_in(tmp_path, scripted_recipe, delay_s=0.2)
     run, served = tmp_path / "run", tmp_path / "journal"
     ratings = run / "iter_01" / "eft_ratings"
@@ -140,9 +140,9 @@ def test_killed_three_times_gives_the_records_of_an_unbroken_run(
     kill_driver(driver)
 
     driver = start_run(path)
-    storage = run / "iter_01" / "training"
-    wait_until("a checkpoint", lambda: bool(list(storage.rglob("trainer_state.json"))))
-    worker = find_worker(driver.pid, "RayTrainWorker")
+    answers = run / "iter_02" / "responses"
+    wait_until("some answers", lambda: len(part_rows(answers)) >= 4)
+    worker = find_worker(driver.pid, "ShardTask")
     assert worker is not None
     worker.send_signal(signal.SIGKILL)
     scored = run / "iter_02" / "ratings"

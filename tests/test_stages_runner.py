@@ -18,9 +18,9 @@ from selfreward.engines.protocol import (
     GenerationRequest,
     Sampling,
 )
-from selfreward.errors import EngineError, StorageError
+from selfreward.errors import EngineError, StorageError, own_error_in
 from selfreward.records import DroppedRow, DropReason, Instruction, Message, ModelRef
-from selfreward.stages.runner import Progress, ShardTask, own_error_in
+from selfreward.stages.runner import Progress, ShardTask
 from selfreward.storage import files
 from selfreward.storage.shards import RowResult, ShardSummary, read_records, write_records
 

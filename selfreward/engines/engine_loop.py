@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 from selfreward.errors import EngineError, TransientEngineError
@@ -31,6 +31,14 @@ class Engine(Protocol):
     def has_unfinished_requests(self) -> bool: ...
 
     def step(self) -> list[Any]: ...
+
+
+class Waiter(Protocol):
+    """Whoever waits for a request; called from the engine's thread."""
+
+    def give(self, output: Any) -> None: ...
+
+    def fail(self, error: BaseException) -> None: ...
 
 
 class RequestRefusedError(Exception):
@@ -56,7 +64,7 @@ class EngineLoop:
         self._build = build
         self._last_words = last_words
         self._commands: queue.SimpleQueue[Callable[[Engine], None]] = queue.SimpleQueue()
-        self._pending: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
+        self._pending: dict[str, Waiter] = {}
         self._ids = itertools.count()
         self._started = threading.Event()
         self._start_error: BaseException | None = None
@@ -73,26 +81,46 @@ class EngineLoop:
             RequestRefusedError: the engine does not accept the request.
             TransientEngineError: the engine broke down.
         """
+        result = _Result()
+        request_id = self._add(prompt, params, result)
+        try:
+            return await result.future
+        except asyncio.CancelledError:
+            self._commands.put(lambda engine: self._abort(engine, request_id))
+            raise
+
+    async def stream(self, prompt: Any, params: Any) -> AsyncIterator[Any]:
+        """Yields the outputs of one request as they come, the finished one last.
+
+        `params` ask for deltas. Leaving the iteration early aborts the request. Errors as in
+        `generate`.
+        """
+        results = _Results()
+        request_id = self._add(prompt, params, results)
+        try:
+            finished = False
+            while not finished:
+                output = await results.next()
+                finished = output.finished
+                yield output
+        finally:
+            self._commands.put(lambda engine: self._abort(engine, request_id))
+
+    def _add(self, prompt: Any, params: Any, waiter: Waiter) -> str:
         request_id = str(next(self._ids))
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
 
         def add(engine: Engine) -> None:
-            self._pending[request_id] = (loop, future)
+            self._pending[request_id] = waiter
             try:
                 engine.add_request(request_id, prompt, params)
             except Exception as error:
                 # Adding computes nothing, so whatever it raises is about this request alone.
                 self._pending.pop(request_id)
                 engine.abort_request([request_id])
-                _settle(loop, future, error=RequestRefusedError(one_line(error)))
+                waiter.fail(RequestRefusedError(one_line(error)))
 
         self._commands.put(add)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._commands.put(lambda engine: self._abort(engine, request_id))
-            raise
+        return request_id
 
     def _abort(self, engine: Engine, request_id: str) -> None:
         if self._pending.pop(request_id, None) is not None:
@@ -104,17 +132,16 @@ class EngineLoop:
         Raises:
             TransientEngineError: it failed, and this process is about to end.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        result = _Result()
 
         def run(engine: Engine) -> None:
-            self._pending[_CHANGE] = (loop, future)
+            self._pending[_CHANGE] = result
             function(engine)
             self._pending.pop(_CHANGE)
-            _settle(loop, future)
+            result.give(None)
 
         self._commands.put(run)
-        await future
+        await result.future
 
     def _run(self) -> None:
         try:
@@ -129,10 +156,11 @@ class EngineLoop:
             while True:
                 self._take_commands(engine)
                 for output in engine.step():
+                    waiter = self._pending.get(output.request_id)
                     if output.finished:
-                        waiter = self._pending.pop(output.request_id, None)
-                        if waiter is not None:
-                            _settle(*waiter, output)
+                        self._pending.pop(output.request_id, None)
+                    if waiter is not None:
+                        waiter.give(output)
         except BaseException as error:
             self._die(error)
 
@@ -147,8 +175,8 @@ class EngineLoop:
     def _die(self, error: BaseException) -> None:
         traceback.print_exception(error)
         failure = TransientEngineError(f"the engine broke down: {one_line(error)}")
-        for loop, future in self._pending.values():
-            _settle(loop, future, error=failure)
+        for waiter in self._pending.values():
+            waiter.fail(failure)
         try:
             self._last_words(one_line(error))
         finally:
@@ -156,20 +184,45 @@ class EngineLoop:
             os._exit(1)
 
 
-def _settle(
-    loop: asyncio.AbstractEventLoop,
-    future: "asyncio.Future[Any]",
-    result: Any = None,
-    error: BaseException | None = None,
-) -> None:
-    """Sets a future of another thread's loop, unless its waiter has gone."""
+class _Result:
+    """The one finished output, as a future of the loop it was made in.
 
-    def settle() -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+    An engine asked for finished outputs only gives nothing before.
+    """
 
-    loop.call_soon_threadsafe(settle)
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self._loop.create_future()
+
+    def give(self, output: Any) -> None:
+        self._settle(lambda: self.future.set_result(output))
+
+    def fail(self, error: BaseException) -> None:
+        self._settle(lambda: self.future.set_exception(error))
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        def unless_gone() -> None:
+            if not self.future.done():
+                settle()
+
+        self._loop.call_soon_threadsafe(unless_gone)
+
+
+class _Results:
+    """Outputs one after the other, an error last."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    def give(self, output: Any) -> None:
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, output)
+
+    def fail(self, error: BaseException) -> None:
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, error)
+
+    async def next(self) -> Any:
+        output = await self._queue.get()
+        if isinstance(output, BaseException):
+            raise output
+        return output

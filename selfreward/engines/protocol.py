@@ -4,6 +4,7 @@ Nothing here knows Ray, vLLM or prompts: a stage makes `GenerationRequest`s, a r
 `Completion` for each, in the same order.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -76,6 +77,17 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What a draw has grown by, while it is being written.
+
+    Example: `Delta(draw=0, text=" because")`
+    """
+
+    draw: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """The answer to one request: draws, or an error that no retry mends.
 
@@ -122,6 +134,12 @@ class Ledger:
         self.prompt_tokens += completion.num_prompt_tokens
         self.completion_tokens += tokens
         self.by_purpose[request.purpose] = self.by_purpose.get(request.purpose, 0) + tokens
+
+
+class GenerateStream(Protocol):
+    """Writes one completion piece by piece: deltas as they come, the whole `Completion` last."""
+
+    def __call__(self, request: GenerationRequest) -> AsyncIterator[Delta | Completion]: ...
 
 
 class Generate(Protocol):

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from selfreward.config import EngineConfig
 from selfreward.engines.protocol import ReplicaHealth
@@ -68,8 +68,16 @@ class WeightsBoard:
         return self.failures.get(replica, "")
 
 
+class Board(Protocol):
+    """Where a replica learns which weights to start with, and says why it ended."""
+
+    def begin_start(self) -> Wanted: ...
+
+    def note_failure(self, replica: str, text: str) -> None: ...
+
+
 class BoardClient:
-    """The board as a replica sees it: plain calls with a time limit.
+    """The pool's board as a replica sees it: plain calls with a time limit.
 
     Found by its actor name, because Ray warns of restartable actors built with a handle.
     """
@@ -114,15 +122,15 @@ class WeightsGate:
         self._changing = asyncio.Lock()
 
     @asynccontextmanager
-    async def request(self, expected_fingerprint: str) -> AsyncIterator[ModelRef]:
-        """Admits one request that wants certain weights.
+    async def request(self, expected_fingerprint: str | None) -> AsyncIterator[ModelRef]:
+        """Admits one request that wants certain weights; None takes those that are there.
 
         Raises:
             StaleWeightsError: the replica holds other weights.
         """
         while not self._open.is_set():
             await self._open.wait()
-        if self.model.fingerprint != expected_fingerprint:
+        if expected_fingerprint not in (None, self.model.fingerprint):
             raise StaleWeightsError(
                 f"replica {self._replica} holds weights {self.model.fingerprint} (iteration"
                 f" {self.model.iteration}), the request wants {expected_fingerprint}"

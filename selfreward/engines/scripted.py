@@ -12,13 +12,13 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from selfreward.config import ScriptedConfig
-from selfreward.engines.protocol import Completion, Draw, GenerationRequest, ReplicaHealth
-from selfreward.engines.replica import BoardClient, ReplicaSpec, WeightsGate
+from selfreward.engines.protocol import Completion, Delta, Draw, GenerationRequest, ReplicaHealth
+from selfreward.engines.replica import Board, BoardClient, ReplicaSpec, WeightsGate
 from selfreward.errors import TransientEngineError
 from selfreward.judging import prompts
 from selfreward.records import ModelRef
@@ -230,10 +230,11 @@ def scored(request: GenerationRequest, target: str, model: ModelRef) -> Draw:
 class ScriptedReplica:
     """The scripted engine behind the same methods as `VLLMReplica`; one Ray actor each."""
 
-    def __init__(self, spec: ReplicaSpec, board: str) -> None:
+    def __init__(self, spec: ReplicaSpec, board: str | Board) -> None:
         self._spec = spec
         self._config = spec.engine.scripted
-        self._gate = WeightsGate(spec.name, BoardClient(board).begin_start().model)
+        board = BoardClient(board) if isinstance(board, str) else board
+        self._gate = WeightsGate(spec.name, board.begin_start().model)
         self._asked = 0
         self._journal = None
         if self._config.journal is not None:
@@ -260,6 +261,18 @@ class ScriptedReplica:
                 self._journal.write(f"{request.id}\t{request.sampling.n}\n")
                 self._journal.flush()
             return completion
+
+    async def generate_stream(
+        self, request: GenerationRequest, expected_fingerprint: str
+    ) -> AsyncIterator[Delta | Completion]:
+        """The same answer word by word, the whole `Completion` last; `delay_s` is between words."""
+        async with self._gate.request(expected_fingerprint) as model:
+            completion = self._complete(request, model)
+            for index, drawn in enumerate(completion.draws):
+                for word in re.findall(r"\s*\S+|\s+$", drawn.text):
+                    await asyncio.sleep(self._config.delay_s)
+                    yield Delta(draw=index, text=word)
+            yield completion
 
     def _complete(self, request: GenerationRequest, model: ModelRef) -> Completion:
         num_chars = sum(len(m.content) for m in request.messages)

@@ -5,6 +5,7 @@ Beyond 300 lines, since whatever imports vLLM has to stand here.
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from selfreward.config import EngineConfig
@@ -12,8 +13,16 @@ from selfreward.engines.chat_prompts import ChatPrompts
 from selfreward.engines.engine_loop import EngineLoop, RequestRefusedError, one_line
 from selfreward.engines.inverse_cdf import sample_inverse_cdf
 from selfreward.engines.models import folder_on_this_node
-from selfreward.engines.protocol import Completion, Draw, GenerationRequest, ReplicaHealth, Sampling
-from selfreward.engines.replica import BoardClient, ReplicaSpec, WeightsGate
+from selfreward.engines.protocol import (
+    Completion,
+    Delta,
+    Draw,
+    GenerationRequest,
+    ReplicaHealth,
+    Sampling,
+)
+from selfreward.engines.replica import Board, BoardClient, ReplicaSpec, WeightsGate
+from selfreward.engines.token_prompts import GrownOutput, TokenPrompt, refused
 from selfreward.errors import EngineError
 from selfreward.records import ModelRef
 
@@ -62,8 +71,12 @@ def engine_arguments(
     return arguments | engine.engine_kwargs
 
 
-def sampling_params(sampling: Sampling, room: int, logps_ids: dict[str, int]) -> Any:
+def sampling_params(
+    sampling: Sampling, room: int, logps_ids: dict[str, int], deltas: bool = False
+) -> Any:
     """Returns vLLM's SamplingParams; `room` is the number of tokens the context has left.
+
+    `deltas`: outputs come as they grow, each with what is new; without it only the finished one.
 
     vLLM samples child i of n with seed + i, which is what `Sampling.seed` promises. Greedy draws
     get no seed: a generator per request costs time and decides nothing.
@@ -94,7 +107,7 @@ def sampling_params(sampling: Sampling, room: int, logps_ids: dict[str, int]) ->
             stop=list(sampling.stop),
             structured_outputs=StructuredOutputsParams(**guided) if guided else None,
             logprob_token_ids=list(logps_ids.values()) or None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.DELTA if deltas else RequestOutputKind.FINAL_ONLY,
         )
     except VLLMClientError as error:
         raise RequestRefusedError(one_line(error)) from error
@@ -153,9 +166,9 @@ class VLLMReplica:
         EngineError, ModelNotFoundError: the engine cannot be started.
     """
 
-    def __init__(self, spec: ReplicaSpec, board: str) -> None:
+    def __init__(self, spec: ReplicaSpec, board: str | Board) -> None:
         self._spec = spec
-        self._board = BoardClient(board)
+        self._board: Board = BoardClient(board) if isinstance(board, str) else board
         self._loop = EngineLoop(self._build, self._last_words, spec.engine.start_timeout_s)
         self._gate = WeightsGate(spec.name, self._model)
 
@@ -184,52 +197,61 @@ class VLLMReplica:
         async with self._gate.request(expected_fingerprint) as model:
             return await self._complete(request, model)
 
+    async def generate_stream(
+        self, request: GenerationRequest, expected_fingerprint: str
+    ) -> AsyncIterator[Delta | Completion]:
+        """Answers one request piece by piece, the whole `Completion` last; errors as `generate`.
+
+        Weights do not change before the last piece is out or the caller has left.
+        """
+        async with self._gate.request(expected_fingerprint) as model:
+            try:
+                prompt = self._read(request)
+                if prompt.error is not None:
+                    yield prompt.completion(request, model)
+                    return
+                params = sampling_params(request.sampling, prompt.room, prompt.logps_ids, True)
+                grown = [GrownOutput() for _ in range(request.sampling.n)]
+                async for output in self._loop.stream({"prompt_token_ids": prompt.ids}, params):
+                    for piece in output.outputs:
+                        grown[piece.index].add(piece)
+                        if piece.text:
+                            yield Delta(draw=piece.index, text=piece.text)
+            except RequestRefusedError as error:
+                yield refused(request, model, 0, error)
+                return
+            draws = tuple(_draw(output, prompt.logps_ids) for output in grown)
+            yield prompt.completion(request, model, draws)
+
     async def _complete(self, request: GenerationRequest, model: ModelRef) -> Completion:
-        context = self._spec.engine.max_model_len
         num_prompt_tokens = 0
-        target: list[int] = []
         try:
-            if request.target is None:
-                prompt = self._prompts.token_ids(request.messages)
-            else:
-                prompt, target = self._prompts.target_ids(request.messages, request.target)
-            num_prompt_tokens = len(prompt) + len(target)
-            if num_prompt_tokens + 1 > context:
-                return Completion(
-                    request_id=request.id,
-                    model=model,
-                    num_prompt_tokens=num_prompt_tokens,
-                    error="prompt_too_long",
-                    detail=f"prompt has {num_prompt_tokens} tokens, the context {context}",
-                )
-            if target:
+            prompt = self._read(request)
+            num_prompt_tokens = prompt.num_tokens
+            if prompt.error is not None:
+                return prompt.completion(request, model)
+            if prompt.target:
                 output = await self._loop.generate(
-                    {"prompt_token_ids": prompt + target}, scoring_params()
+                    {"prompt_token_ids": prompt.ids + prompt.target}, scoring_params()
                 )
-                draw = _scored(request.target or "", output, len(prompt), target)
-                return Completion(
-                    request_id=request.id,
-                    model=model,
-                    draws=(draw,),
-                    num_prompt_tokens=num_prompt_tokens,
-                )
-            logps_ids = self._prompts.single_token_ids(request.sampling.logps_of)
-            params = sampling_params(request.sampling, context - num_prompt_tokens, logps_ids)
-            output = await self._loop.generate({"prompt_token_ids": prompt}, params)
+                draw = _scored(request.target or "", output, len(prompt.ids), prompt.target)
+                return prompt.completion(request, model, (draw,))
+            params = sampling_params(request.sampling, prompt.room, prompt.logps_ids)
+            output = await self._loop.generate({"prompt_token_ids": prompt.ids}, params)
         except RequestRefusedError as error:
-            return Completion(
-                request_id=request.id,
-                model=model,
-                num_prompt_tokens=num_prompt_tokens,
-                error="bad_request",
-                detail=str(error),
-            )
-        return Completion(
-            request_id=request.id,
-            model=model,
-            draws=tuple(_draw(o, logps_ids) for o in output.outputs),
-            num_prompt_tokens=num_prompt_tokens,
-        )
+            return refused(request, model, num_prompt_tokens, error)
+        draws = tuple(_draw(o, prompt.logps_ids) for o in output.outputs)
+        return prompt.completion(request, model, draws)
+
+    def _read(self, request: GenerationRequest) -> TokenPrompt:
+        context = self._spec.engine.max_model_len
+        target: list[int] = []
+        if request.target is None:
+            ids = self._prompts.token_ids(request.messages)
+        else:
+            ids, target = self._prompts.target_ids(request.messages, request.target)
+        logps_ids = self._prompts.single_token_ids(request.sampling.logps_of)
+        return TokenPrompt(ids=ids, target=target, logps_ids=logps_ids, context=context)
 
     async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float:
         """Loads other weights of the same shapes into the running engine; returns the seconds.

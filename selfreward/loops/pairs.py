@@ -7,7 +7,7 @@ from typing import Any
 import ray
 
 from selfreward.config_loading import identity
-from selfreward.errors import EngineTimeoutError
+from selfreward.errors import EngineTimeoutError, own_error_in
 from selfreward.layout import absolute_path, join
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
@@ -19,7 +19,6 @@ from selfreward.stages.categorise import (
 )
 from selfreward.stages.labelled import build_labelled
 from selfreward.stages.pool import SplitSizes, build_pool
-from selfreward.stages.runner import own_error_in
 from selfreward.storage import files
 from selfreward.storage.manifest import Manifest, complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from selfreward import interrupts
 from selfreward.config import RunConfig
 from selfreward.engines.client import EngineClient
 from selfreward.layout import Layout
@@ -68,6 +69,7 @@ def run_step(
     }
     if not todo:
         return list(manifests.values())
+    interrupts.check()
     jobs = [
         ShardJob(folder=folder, index=index, inputs=inputs)
         for folder, part in todo.items()

@@ -20,7 +20,8 @@ import ray.data
 from selfreward import errors
 from selfreward.config import RayConfig
 from selfreward.engines.protocol import Completion, Generate, GenerationRequest, Ledger
-from selfreward.errors import SelfRewardError
+from selfreward.errors import own_error_in
+from selfreward.interrupts import iterate_in_thread
 from selfreward.storage.shards import RowResult, ShardSummary, ShardWriter
 
 InT = TypeVar("InT")
@@ -139,7 +140,7 @@ def run_shards(
         num_cpus=ray_config.stage_task_cpus,
         compute=ray.data.TaskPoolStrategy(size=min(shards_in_flight, len(rows))),
     )
-    for row in dataset.iter_rows():
+    for row in iterate_in_thread(dataset.iter_rows(), "stage"):
         if row["error"]:
             raise getattr(errors, row["error"])(row["detail"])
         yield row["folder"], ShardSummary(**json.loads(row["summary"]))
@@ -147,21 +148,3 @@ def run_shards(
 
 def _row(job: ShardJob, summary: str, error: str, detail: str) -> dict[str, Any]:
     return {"folder": job.folder, "summary": summary, "error": error, "detail": detail}
-
-
-def own_error_in(error: BaseException) -> SelfRewardError | None:
-    """Digs an error of this project out of what Ray and task groups wrapped around it."""
-    queue: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while queue:
-        found = queue.pop(0)
-        if found is None or id(found) in seen:
-            continue
-        seen.add(id(found))
-        # Ray re-raises a task's error as a class made on the fly, with the original as `cause`.
-        if isinstance(found, SelfRewardError) and type(found).__module__ == errors.__name__:
-            return found
-        if isinstance(found, BaseExceptionGroup):
-            queue.extend(found.exceptions)
-        queue += [getattr(found, "cause", None), found.__cause__, found.__context__]
-    return None

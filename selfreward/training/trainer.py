@@ -16,7 +16,7 @@ from typing import Any
 
 import fsspec
 
-from selfreward import errors
+from selfreward import errors, interrupts
 from selfreward.config import TrainingConfig
 from selfreward.errors import ConfigError, DataError, TrainingError
 from selfreward.layout import join
@@ -199,7 +199,10 @@ def _fit_within(job: TrainingJob) -> Any:
 
     thread = threading.Thread(target=fit, name=f"train-{job.name}", daemon=True)
     thread.start()
-    thread.join(job.config.timeout_s + STOP_GRACE_S)
+    deadline = time.monotonic() + job.config.timeout_s + STOP_GRACE_S
+    while thread.is_alive() and time.monotonic() < deadline:
+        interrupts.check()
+        thread.join(interrupts.NAP_S)
     if thread.is_alive():
         raise TrainingError(
             f"training job {job.name} did not end within training.timeout_s="

@@ -1,0 +1,75 @@
+"""Ctrl-C and SIGTERM that are never lost.
+
+A signal becomes a KeyboardInterrupt in whatever the main thread happens to run. In a library's
+callback or destructor Python prints and forgets it, and the run goes on as if nobody had asked.
+So the wish is remembered as well: long waits are done where an interrupt is not swallowed, and
+look at it between two naps.
+"""
+
+import queue
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+NAP_S = 0.5
+
+_asked = threading.Event()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """For the block's duration both signals raise KeyboardInterrupt and are remembered."""
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        _asked.set()
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        _asked.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check() -> None:
+    """Raises KeyboardInterrupt if one was asked for and got lost on its way."""
+    if _asked.is_set():
+        raise KeyboardInterrupt
+
+
+def iterate_in_thread(items: Iterable[T], name: str) -> Iterator[T]:
+    """Yields what `items` yields, which a thread of its own asks for.
+
+    The caller waits in plain Python, where an interrupt is not swallowed. An error of `items` is
+    raised here. A caller who leaves early leaves the thread behind, to end with the process.
+    """
+    results: queue.SimpleQueue[tuple[str, T | BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            for item in items:
+                results.put(("item", item))
+        except BaseException as error:  # handed to the waiting thread, which raises it
+            results.put(("error", error))
+        else:
+            results.put(("end", None))
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    while True:
+        check()
+        try:
+            what, value = results.get(timeout=NAP_S)
+        except queue.Empty:
+            continue
+        if what == "end":
+            return
+        if isinstance(value, BaseException):
+            raise value
+        yield value  # type: ignore[misc]
