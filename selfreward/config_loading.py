@@ -8,13 +8,15 @@ import copy
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from selfreward.config import RunConfig
 from selfreward.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -24,20 +26,27 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: the file is missing or is not YAML, a key is unknown (the nearest known one
             is named), or a value does not fit.
     """
-    return parse_config(_read_yaml(Path(path)), overrides, source=str(path))
+    return parse_config(read_yaml(Path(path)), overrides, source=str(path))
 
 
 def parse_config(
     raw: dict[str, Any], overrides: Sequence[str] = (), source: str = "config"
 ) -> RunConfig:
     """Validates plain data with overrides on top; errors as in `load_config`."""
+    return parse_as(RunConfig, raw, overrides, source)
+
+
+def parse_as(
+    kind: type[ConfigT], raw: dict[str, Any], overrides: Sequence[str], source: str
+) -> ConfigT:
+    """The same for any config class."""
     raw = copy.deepcopy(raw)
     for override in overrides:
         _apply_override(raw, override)
     try:
-        return RunConfig.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_line(error)}") from None
+        raise ConfigError(f"{source}: {_first_line(error, kind)}") from None
 
 
 def dump_config(config: RunConfig) -> str:
@@ -61,7 +70,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a mapping from a YAML file; errors as in `load_config`."""
     if not path.is_file():
         raise ConfigError(f"no config file at {path}; recipes are in ray_jobs/configs/")
     try:
@@ -110,7 +120,7 @@ def _as_number(text: str) -> str | float:
         return text
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, kind: type[BaseModel]) -> str:
     """Says the first problem in one line, with the nearest known key for an unknown one."""
     problems = error.errors()
     unknown = [p for p in problems if p["type"] == "extra_forbidden"]
@@ -118,7 +128,7 @@ def _first_line(error: ValidationError) -> str:
     key = ".".join(str(part) for part in problem["loc"] if not _is_pydantics(part))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key}; did you mean {_nearest(key)}?{more}"
+        return f"unknown key {key}; did you mean {_nearest(key, kind)}?{more}"
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return message + more
@@ -130,8 +140,8 @@ def _is_pydantics(part: int | str) -> bool:
     return str(part) in ("str", "[key]") or str(part).startswith("tuple[")
 
 
-def _nearest(key: str) -> str:
-    known = list(known_keys(RunConfig))
+def _nearest(key: str, kind: type[BaseModel]) -> str:
+    known = list(known_keys(kind))
     by_full = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     if by_full:
         return by_full[0]

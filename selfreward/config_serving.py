@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from selfreward.config import EngineConfig, ModelConfig, RayConfig
 from selfreward.config_base import Fraction, Section
 
 RateLimit = Annotated[
@@ -113,4 +114,20 @@ class ServingConfig(Section):
                 f"auth.enabled=false is for loopback only, not host={self.host}: make a key with"
                 " `selfreward keys add` or listen on 127.0.0.1"
             )
+        return self
+
+
+class ServiceConfig(Section):
+    """All that `selfreward serve` reads; of a run that is served, `model`, `engine` and `ray` are
+    the run's own unless they are set again."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    serving: ServingConfig = Field(default_factory=ServingConfig)
+    ray: RayConfig = Field(default_factory=RayConfig)
+
+    @model_validator(mode="after")
+    def _writes(self) -> "ServiceConfig":
+        if self.engine.kind == "classifier":
+            raise ValueError("engine.kind=classifier scores and writes nothing: serve a judge")
         return self

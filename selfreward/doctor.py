@@ -117,7 +117,7 @@ def _run_folder(config: RunConfig) -> str:
 
 
 def _resources(config: RunConfig) -> str:
-    with ray_session(config):
+    with ray_session(config.ray):
         check_resources(config)
     bundles = bundles_needed(config)
     cpus = sum(b.get("CPU", 0) for b in bundles)

@@ -9,7 +9,8 @@ look at it between two naps.
 import queue
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
@@ -73,3 +74,34 @@ def iterate_in_thread(items: Iterable[T], name: str) -> Iterator[T]:
         if isinstance(value, BaseException):
             raise value
         yield value  # type: ignore[misc]
+
+
+def run_in_thread(work: Callable[[], T], name: str, limit_s: float) -> T:
+    """Returns what `work` returns, or raises what it raises, in at most `limit_s` seconds.
+
+    The caller waits as in `iterate_in_thread`.
+
+    Raises:
+        TimeoutError: it is not done; the thread is left behind, to end with the process.
+    """
+    outcome: list[tuple[T | None, BaseException | None]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((work(), None))
+        except BaseException as error:  # handed to the waiting thread, which raises it
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + limit_s
+    while not outcome:
+        check()
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"{name} is not done within {limit_s:g} seconds")
+        thread.join(min(NAP_S, left))
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from selfreward.config import RunConfig, TrainingConfig
+from selfreward.config import RayConfig, RunConfig, TrainingConfig
 from selfreward.engines.replica_env import resources_needed
 from selfreward.errors import ResourceError
 
@@ -20,7 +20,7 @@ START_ATTEMPTS = 3
 
 
 @contextmanager
-def ray_session(config: RunConfig) -> Iterator[None]:
+def ray_session(config: RayConfig) -> Iterator[None]:
     """Joins the configured cluster, or starts a local one for the block's duration.
 
     A cluster that was already joined is used as it is and left running.
@@ -29,12 +29,12 @@ def ray_session(config: RunConfig) -> Iterator[None]:
         yield
         return
     _quiet()
-    address = config.ray.address or os.environ.get("RAY_ADDRESS")
+    address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         else:
-            start_local(config.ray.num_cpus)
+            start_local(config.num_cpus)
     except ConnectionError as error:
         raise ResourceError(f"no Ray cluster at {address}: {error}") from None
     try:

@@ -96,7 +96,7 @@ def judge_throughput(
         return figures["tokens_per_s"]
 
     raw, ours = [], []
-    with ray_session(config):
+    with ray_session(config.ray):
         for repeat in range(repeats):
             raw.append(plain(our_sampler=True))
             with _pool(model, config.engine) as pool:
@@ -138,7 +138,7 @@ def evaluation_throughput(config: RunConfig, folder: Path, num_pairs: int = 500)
     )
     pairs = make_pairs(num_pairs, seed=2)
     requests = _requests_of(logic, pairs)
-    with ray_session(config):
+    with ray_session(config.ray):
         plain = raw_vllm_tokens_per_s(model.location, requests, config.engine, our_sampler=True)
         with _pool(model, config.engine) as pool:
             asyncio.run(pool.client().generate(requests[:8]))
@@ -158,7 +158,7 @@ def adaptive_drawing(config: RunConfig, folder: Path, num_pairs: int = 12) -> di
     model = place(config.model)
     pairs = make_pairs(num_pairs, seed=1)
     figures: dict[str, Any] = {}
-    with ray_session(config), _pool(model, config.engine) as pool:
+    with ray_session(config.ray), _pool(model, config.engine) as pool:
         for name, adaptive in (("fixed", False), ("adaptive", True)):
             logic = _judge(num_draws=8, adaptive=adaptive, max_tokens=160)
             seconds, summaries = _stage(config, pool, logic, folder / name, pairs)

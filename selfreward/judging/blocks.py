@@ -17,9 +17,15 @@ TAG_HEX_CHARS = 8
 # wherever they stand, so a response holding one could end the user's turn and write the judge's.
 _CONTROL_TOKENS = re.compile(
     r"(<)(?=[|\uff5c][^<>|\uff5c\n]{1,60}[|\uff5c]>)"
-    r"|(<)(?=/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|end_of_utterance)>)"
+    # Gemma 4 opens a turn with <|turn> and closes it with <turn|>.
+    r"|(<)(?=\|\w{1,60}>|\w{1,60}\|>)"
+    r"|(<)(?=/?(?:s|bos|eos|pad|unk|think|start_of_turn|end_of_turn|end_of_utterance"
+    r"|start_of_image|end_of_image|image_soft_token)>)"
     r"|(<)(?=</?SYS>>)"
-    r"|(\[)(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])",
+    r"|(\[)(?=/?(?:INST|SYSTEM_PROMPT|MODEL_SETTINGS|THINK|AVAILABLE_TOOLS|TOOL_CALLS"
+    r"|TOOL_RESULTS|TOOL_CONTENT|ARGS|CALL_ID|IMG|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO)\])"
+    # EXAONE
+    r"|(\[)(?=\|\w{1,60}\|\])",
 )
 
 

@@ -60,7 +60,7 @@ def open_cluster(
     Raises:
         ResourceError: the cluster cannot hold what the config asks for; nothing was started then.
     """
-    with ray_session(config):
+    with ray_session(config.ray):
         check_resources(config, phases() if phases is not None else None)
         board = BoardHandle()
         pools = Pools(config, content_id("run", layout.root, getpass.getuser(), now()), display)

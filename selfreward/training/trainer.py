@@ -7,7 +7,6 @@ output is there.
 
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -189,28 +188,17 @@ def _fit_within(job: TrainingJob) -> Any:
     the process's handler of Ctrl-C for good.
     """
     trainer = _make_trainer(job)
-    outcome: dict[str, Any] = {}
-
-    def fit() -> None:
-        try:
-            outcome["result"] = trainer.fit()
-        except BaseException as error:  # handed to the waiting thread, which raises it
-            outcome["error"] = error
-
-    thread = threading.Thread(target=fit, name=f"train-{job.name}", daemon=True)
-    thread.start()
-    deadline = time.monotonic() + job.config.timeout_s + STOP_GRACE_S
-    while thread.is_alive() and time.monotonic() < deadline:
-        interrupts.check()
-        thread.join(interrupts.NAP_S)
-    if thread.is_alive():
+    try:
+        return interrupts.run_in_thread(
+            trainer.fit, f"train-{job.name}", job.config.timeout_s + STOP_GRACE_S
+        )
+    except TimeoutError:
         raise TrainingError(
             f"training job {job.name} did not end within training.timeout_s="
             f"{job.config.timeout_s:g} seconds"
-        )
-    if "error" in outcome:
-        raise _explained(job, outcome["error"]) from outcome["error"]
-    return outcome["result"]
+        ) from None
+    except Exception as error:
+        raise _explained(job, error) from error
 
 
 def _explained(job: TrainingJob, error: BaseException) -> BaseException:

@@ -1,0 +1,73 @@
+"""The typed client of the judge service. Loads httpx, tenacity and pydantic, nothing heavier."""
+
+from selfreward.client.async_client import AsyncJudgeClient
+from selfreward.client.calls import JudgeOptions, PromptLike
+from selfreward.client.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    JudgeConnectionError,
+    JudgeError,
+    JudgeProtocolError,
+    JudgeTimeoutError,
+    JudgmentFailedError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+from selfreward.client.events import RationaleDelta, StreamItem
+from selfreward.client.sync_client import JudgeClient
+from selfreward.serving.wire import (
+    ChatMessage,
+    InlineRubric,
+    JudgeVersion,
+    OrderReading,
+    PairwiseJudgment,
+    PairwiseRequest,
+    RankJudgment,
+    RankRequest,
+    ScoreJudgment,
+    ScoreRequest,
+    Standing,
+    Usage,
+    VersionEntry,
+    VersionHistory,
+    VoteCounts,
+)
+
+__all__ = [
+    "AsyncJudgeClient",
+    "AuthenticationError",
+    "ChatMessage",
+    "InlineRubric",
+    "InvalidRequestError",
+    "JudgeClient",
+    "JudgeConnectionError",
+    "JudgeError",
+    "JudgeOptions",
+    "JudgeProtocolError",
+    "JudgeTimeoutError",
+    "JudgeVersion",
+    "JudgmentFailedError",
+    "NotFoundError",
+    "OrderReading",
+    "OverloadedError",
+    "PairwiseJudgment",
+    "PairwiseRequest",
+    "PermissionDeniedError",
+    "PromptLike",
+    "RankJudgment",
+    "RankRequest",
+    "RateLimitError",
+    "RationaleDelta",
+    "ScoreJudgment",
+    "ScoreRequest",
+    "ServerError",
+    "Standing",
+    "StreamItem",
+    "Usage",
+    "VersionEntry",
+    "VersionHistory",
+    "VoteCounts",
+]

@@ -1,0 +1,100 @@
+"""Server-sent events, as far as a streamed judgment needs them.
+
+The form is that of the HTML standard, section "Server-sent events": lines end with CR LF, LF or
+CR and nothing else. `httpx`'s own line splitting also cuts at U+2028, U+0085 and others, which
+may stand unescaped inside JSON, so that bytes are split here.
+"""
+
+import re
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from selfreward.client.errors import JudgeProtocolError, error_of_detail, problems_of
+from selfreward.serving.wire import ErrorBody, PairwiseJudgment, Shown, Wire
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+
+
+class RationaleDelta(Wire):
+    """A further piece of what the judge writes while it reads one order of the pair."""
+
+    shown: Shown
+    text: str
+
+
+StreamItem = RationaleDelta | PairwiseJudgment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerEvent:
+    """One event.
+
+    Example:
+        ServerEvent(name="rationale", data='{"shown": "first_second", "text": "Both"}')
+    """
+
+    name: str
+    data: str
+
+
+class EventParser:
+    """Takes bytes as they come, cut anywhere, and gives whole events."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._started = False
+        self._name = ""
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """The events that `chunk` completes. An event without its blank line is never given."""
+        self._rest += chunk
+        if not self._started:
+            if len(self._rest) < len(_BOM) and _BOM.startswith(self._rest):
+                return []
+            self._rest = self._rest.removeprefix(_BOM)
+            self._started = True
+        *lines, rest = _LINE_END.split(self._rest)
+        if lines and self._rest.endswith(b"\r"):
+            # It may be the first half of CR LF: the line waits for the byte after it.
+            rest = lines.pop() + b"\r"
+        self._rest = rest
+        events = (self._take(line.decode(errors="replace")) for line in lines)
+        return [event for event in events if event is not None]
+
+    def _take(self, line: str) -> ServerEvent | None:
+        if not line:
+            name, data = self._name, self._data
+            self._name, self._data = "", []
+            return ServerEvent(name=name or "message", data="\n".join(data)) if data else None
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            self._name = value
+        elif field == "data":
+            self._data.append(value)
+        # Comments (an empty field name), `id`, `retry` and unknown fields say nothing here.
+        return None
+
+
+def read_event(event: ServerEvent) -> StreamItem | None:
+    """What an event means; None for one of a kind that is not known, which may be passed over.
+
+    Raises:
+        JudgeError: the kind that an `error` event tells.
+        JudgeProtocolError: the data is not of the event's form.
+    """
+    try:
+        if event.name == "rationale":
+            return RationaleDelta.model_validate_json(event.data)
+        if event.name == "judgment":
+            return PairwiseJudgment.model_validate_json(event.data)
+        if event.name == "error":
+            raise error_of_detail(ErrorBody.model_validate_json(event.data).error)
+    except ValidationError as error:
+        raise JudgeProtocolError(
+            f"event {event.name!r} of the stream cannot be read: {problems_of(error)}"
+        ) from error
+    return None

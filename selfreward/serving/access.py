@@ -1,0 +1,151 @@
+"""What a route depends on to be let in: a key of the right role, the rate, a place in the queue.
+
+Routes say `Depends(require("user"))` and, where the engine has work to do, `Depends(admitted)`
+after it; `install_access` gives an application what these need.
+"""
+
+import base64
+import binascii
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import FastAPI, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from selfreward.config_serving import ServingConfig
+from selfreward.errors import ConfigError
+from selfreward.serving.admission import Admission
+from selfreward.serving.http_errors import api_error
+from selfreward.serving.keys import Caller, KeyRing, Role
+from selfreward.serving.rate_limits import RateLimiter
+
+_LOG = logging.getLogger("selfreward.serving")
+_CHALLENGE = {"www-authenticate": "Bearer"}
+_BEARER = HTTPBearer(auto_error=False, description="An API key, `sr-…`.")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may come in, how often, how many at once.
+
+    Example: `Access(keys=KeyRing.load(auth), limiter=RateLimiter("600/minute", "memory://"),
+    admission=Admission(256))`
+    """
+
+    keys: KeyRing | None
+    """None is a service without keys, on loopback: everybody is admin."""
+    limiter: RateLimiter | None
+    admission: Admission
+    origins: tuple[str, ...] = ()
+    """Of pages that may call the service besides its own."""
+
+    @classmethod
+    def of(cls, config: ServingConfig) -> "Access":
+        """Raises:
+        ConfigError: of the keys or of `limits.rate_storage`.
+        """
+        return cls(
+            keys=KeyRing.load(config.auth) if config.auth.enabled else None,
+            limiter=RateLimiter.of(config.limits),
+            admission=Admission(config.limits.max_queued),
+            origins=config.cors_origins,
+        )
+
+
+def install_access(app: FastAPI, access: Access) -> None:
+    """Gives an application what `require` and `admitted` work with."""
+    app.state.access = access
+
+
+def require(role: Role) -> Callable[..., Awaitable[Caller]]:
+    """Makes a dependency that gives the `Caller`; an admin's key serves as a user's too.
+
+    A key comes as `Authorization: Bearer KEY`, or as the password of `Basic`, which is what an
+    address `http://any:KEY@host/…` is turned into by clients that cannot be given headers.
+
+    Raises (the dependency):
+        ApiError: 401 without a key or with one that is not known, 403 with one of the wrong role,
+            429 beyond the rate, 503 where keys or rate cannot be looked up.
+    """
+
+    async def caller(
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+    ) -> Caller:
+        access: Access = request.app.state.access
+        if bearer is None:
+            _refuse_other_sites(request, access.origins)
+        if access.keys is None:
+            _refuse_other_hosts(request)
+            who = Caller(name="anonymous", role="admin")
+            counted = f"host:{request.client.host if request.client else 'unknown'}"
+        else:
+            token = bearer.credentials if bearer else _password(request)
+            who = _identified(access.keys, token)
+            counted = f"key:{who.name}"
+        request.state.caller = who.name
+        if access.limiter is not None:
+            await access.limiter.count(counted)
+        if role == "admin" and who.role != "admin":
+            raise api_error(403, "admin_only", "this route wants an admin's key")
+        return who
+
+    return caller
+
+
+async def admitted(request: Request) -> AsyncIterator[None]:
+    """A dependency that holds a place in the queue until the answer is sent, a stream to its end.
+
+    Raises:
+        ApiError: 503 `queue_full`.
+    """
+    access: Access = request.app.state.access
+    async with access.admission.admit():
+        yield
+
+
+def _identified(keys: KeyRing, token: str | None) -> Caller:
+    if not token:
+        message = "no API key: send the header `Authorization: Bearer sr-…`"
+        raise api_error(401, "missing_api_key", message, headers=_CHALLENGE)
+    try:
+        who = keys.identify(token)
+    except ConfigError as error:
+        _LOG.error("nobody is let in: %s", error)
+        raise api_error(
+            503, "keys_unavailable", "API keys cannot be checked now", retry_after_s=5
+        ) from None
+    if who is None:
+        message = "this API key is not known here, or was revoked"
+        raise api_error(401, "invalid_api_key", message, headers=_CHALLENGE)
+    return who
+
+
+def _password(request: Request) -> str | None:
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _refuse_other_hosts(request: Request) -> None:
+    """Without keys only what calls itself local is answered: a name of the attacker's that leads
+    to the loopback address would make any page one of this very site."""
+    if request.url.hostname not in LOOPBACK:
+        raise api_error(403, "other_host", "without keys this service answers to localhost only")
+
+
+def _refuse_other_sites(request: Request, origins: tuple[str, ...]) -> None:
+    """Without a key in a header, which only a page that knows it can set, any web page the user
+    has open could send a request from the user's machine. Browsers tell where one comes from."""
+    if request.method in _SAFE_METHODS or request.headers.get("origin") in origins:
+        return
+    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise api_error(403, "other_site", "pages of other sites may not call: see cors_origins")

@@ -1,0 +1,45 @@
+"""What the HTTP routes need of the rest of the service, whether it is in this process or not."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from selfreward.engines.protocol import Delta, GenerationRequest
+from selfreward.serving.engine import Answer, Judgment, RationaleDelta
+from selfreward.serving.rubric_choice import JudgeRequest
+from selfreward.serving.versions import ServedVersion
+from selfreward.serving.wire import (
+    PairwiseJudgment,
+    PairwiseRequest,
+    PromoteRequest,
+    VersionHistory,
+)
+
+
+class EngineCalls(Protocol):
+    """`JudgeEngine`'s methods; over Ray Serve one of its replicas answers."""
+
+    async def judge(
+        self, requests: Sequence[JudgeRequest], wanted: ServedVersion, request_id: str
+    ) -> list[Judgment]: ...
+
+    def judge_stream(
+        self, request: PairwiseRequest, wanted: ServedVersion, request_id: str
+    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]: ...
+
+    async def chat(self, request: GenerationRequest, wanted: ServedVersion) -> Answer: ...
+
+    def chat_stream(
+        self, request: GenerationRequest, wanted: ServedVersion
+    ) -> AsyncIterator[Delta | Answer]: ...
+
+
+class VersionCalls(Protocol):
+    """Which judge is served, and who changes it."""
+
+    async def current(self) -> ServedVersion: ...
+
+    async def history(self) -> VersionHistory: ...
+
+    async def promote(self, request: PromoteRequest) -> ServedVersion: ...
+
+    async def rollback(self) -> ServedVersion: ...

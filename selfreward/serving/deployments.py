@@ -1,0 +1,274 @@
+"""The service on Ray Serve: versions, engines that scale, and the ingress with the routes.
+
+Three deployments of one application. The engine's replicas hold the model; Serve starts and ends
+them as requests pile up or cease, and a new one asks the versions which weights to load. The
+ingress counts and queues, and sends a request again when the replica that had it is lost.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from selfreward.config_serving import ServingConfig
+from selfreward.engines.protocol import Delta, GenerationRequest
+from selfreward.engines.replica import ReplicaSpec
+from selfreward.engines.replica_env import replica_env, replica_resources
+from selfreward.errors import EngineError, own_error_in
+from selfreward.serving.access import Access
+from selfreward.serving.app import build_app
+from selfreward.serving.engine import (
+    Answer,
+    JudgeEngine,
+    Judgment,
+    RationaleDelta,
+    ReplicaLostError,
+    start_replica,
+)
+from selfreward.serving.keeper import Served, VersionKeeper
+from selfreward.serving.review_desk import open_desk
+from selfreward.serving.rubric_choice import JudgeRequest
+from selfreward.serving.service import Service
+from selfreward.serving.shadow import Shadow
+from selfreward.serving.version_store import place_model
+from selfreward.serving.versions import ServedVersion
+from selfreward.serving.wire import (
+    PairwiseJudgment,
+    PairwiseRequest,
+    PromoteRequest,
+    VersionHistory,
+)
+from selfreward.storage.manifest import now
+
+T = TypeVar("T")
+
+APP_NAME = "selfreward"
+RETRY_WAIT_S = 0.5
+PENDING_FACTOR = 2
+"""Requests a replica may hold, as a multiple of what is let in: never the reason for a refusal."""
+
+
+class Versions:
+    """The one keeper of the history, in a process of its own."""
+
+    def __init__(self, served: Served, config: ServingConfig) -> None:
+        self._keeper = VersionKeeper(served, config)
+        self._following = False
+
+    async def current(self) -> ServedVersion:
+        self._keeper.follow()
+        return await self._keeper.current()
+
+    async def history(self) -> VersionHistory:
+        return await self._keeper.history()
+
+    async def promote(self, request: PromoteRequest) -> ServedVersion:
+        return await self._keeper.promote(request)
+
+    async def rollback(self) -> ServedVersion:
+        return await self._keeper.rollback()
+
+
+class Engine:
+    """A replica: an engine of its own, with the weights that are wanted when it starts."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it, mypy knows no such thing
+        self,
+        spec: ReplicaSpec,
+        config: ServingConfig,
+        versions: DeploymentHandle | ServedVersion,
+    ) -> None:
+        version = versions
+        if not isinstance(version, ServedVersion):
+            version = await version.current.remote()
+        replica = await asyncio.to_thread(start_replica, spec, version)
+        self._engine = JudgeEngine(replica, version, config)
+
+    async def judge(
+        self, requests: Sequence[JudgeRequest], wanted: ServedVersion, request_id: str
+    ) -> list[Judgment]:
+        return await self._engine.judge(requests, wanted, request_id)
+
+    async def judge_stream(
+        self, request: PairwiseRequest, wanted: ServedVersion, request_id: str
+    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]:
+        async for event in self._engine.judge_stream(request, wanted, request_id):
+            yield event
+
+    async def chat(self, request: GenerationRequest, wanted: ServedVersion) -> Answer:
+        return await self._engine.chat(request, wanted)
+
+    async def chat_stream(
+        self, request: GenerationRequest, wanted: ServedVersion
+    ) -> AsyncIterator[Delta | Answer]:
+        async for piece in self._engine.chat_stream(request, wanted):
+            yield piece
+
+
+class EngineHandle:
+    """The engine's calls over a handle: any replica answers, a lost one is replaced by another.
+
+    Judging changes nothing outside, so a request whose replica died is simply sent again.
+    """
+
+    def __init__(self, handle: DeploymentHandle, recovery_s: float) -> None:
+        self._handle = handle
+        self._recovery_s = recovery_s
+
+    async def judge(
+        self, requests: Sequence[JudgeRequest], wanted: ServedVersion, request_id: str
+    ) -> list[Judgment]:
+        return await self._again(
+            lambda: self._handle.judge.remote(list(requests), wanted, request_id)
+        )
+
+    async def judge_stream(
+        self, request: PairwiseRequest, wanted: ServedVersion, request_id: str
+    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]:
+        streaming = self._handle.options(stream=True)
+        async for event in _told(streaming.judge_stream.remote(request, wanted, request_id)):
+            yield event
+
+    async def chat(self, request: GenerationRequest, wanted: ServedVersion) -> Answer:
+        return await self._again(lambda: self._handle.chat.remote(request, wanted))
+
+    async def chat_stream(
+        self, request: GenerationRequest, wanted: ServedVersion
+    ) -> AsyncIterator[Delta | Answer]:
+        streaming = self._handle.options(stream=True)
+        async for piece in _told(streaming.chat_stream.remote(request, wanted)):
+            yield piece
+
+    async def _again(self, send: Callable[[], Awaitable[T]]) -> T:
+        deadline = time.monotonic() + self._recovery_s
+        while True:
+            try:
+                return await send()
+            except Exception as error:
+                if not _is_lost(error) or time.monotonic() > deadline:
+                    raise _ours(error) from error
+            await asyncio.sleep(RETRY_WAIT_S)
+
+
+async def _told(pieces: AsyncIterator[T]) -> AsyncIterator[T]:
+    """What was streamed cannot be taken back, so a lost stream is an error and not begun again."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except Exception as error:
+        raise _ours(error) from error
+
+
+def _is_lost(error: Exception) -> bool:
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, RayActorError | ReplicaLostError)
+
+
+def _ours(error: Exception) -> Exception:
+    """The error of this project that came through Ray; an engine that is gone is EngineError."""
+    own = own_error_in(error)
+    if own is not None:
+        return own
+    if isinstance(error, BackPressureError):
+        return EngineError("the engine's queue is full")
+    if _is_lost(error) or isinstance(error, RayServeException):
+        return EngineError("no replica of the engine is there; one is being started")
+    return error
+
+
+class VersionsHandle:
+    """The keeper's calls over a handle."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def current(self) -> ServedVersion:
+        return await self._ask(self._handle.current.remote())
+
+    async def history(self) -> VersionHistory:
+        return await self._ask(self._handle.history.remote())
+
+    async def promote(self, request: PromoteRequest) -> ServedVersion:
+        return await self._ask(self._handle.promote.remote(request))
+
+    async def rollback(self) -> ServedVersion:
+        return await self._ask(self._handle.rollback.remote())
+
+    async def _ask(self, answer: Awaitable[Any]) -> Any:
+        try:
+            return await answer
+        except Exception as error:
+            raise _ours(error) from error
+
+
+def build_application(
+    served: Served, spec: ReplicaSpec, config: ServingConfig
+) -> serve.Application:
+    """Returns the Serve application that `serve.run` or `serve deploy` starts."""
+    versions = serve.deployment(Versions, name="versions").options(
+        num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
+    )
+    bound_versions = versions.bind(served, config)
+    engine = _engine_deployment("engine", spec, config).bind(spec, config, bound_versions)
+    shadow: serve.Application | None = None
+    candidate: ServedVersion | None = None
+    if config.shadow.model is not None:
+        model, folder = place_model(config.shadow.model)
+        candidate = ServedVersion(number=0, model=model, folder=folder, since=now(), by="start")
+        shadow = _engine_deployment("shadow", spec, config).bind(spec, config, candidate)
+
+    def ingress_app() -> Any:
+        handles = {
+            name: serve.get_deployment_handle(name, app_name=APP_NAME)
+            for name in ("versions", "engine", *(("shadow",) if candidate else ()))
+        }
+        limit_s = config.limits.request_timeout_s
+        service = Service(
+            config,
+            EngineHandle(handles["engine"], limit_s),
+            VersionsHandle(handles["versions"]),
+        )
+        if candidate is not None:
+            service.shadow = Shadow(
+                EngineHandle(handles["shadow"], 0.0),
+                candidate,
+                config.shadow.share,
+                limit_s,
+                service.telemetry,
+            )
+        return build_app(service, Access.of(config), open_desk(served, config))
+
+    ingress = serve.deployment(serve.ingress(ingress_app)(), name="ingress").options(
+        num_replicas=config.num_ingress,
+        max_ongoing_requests=PENDING_FACTOR * config.limits.max_queued,
+        ray_actor_options={"num_cpus": 0},
+    )
+    return ingress.bind(bound_versions, engine, *((shadow,) if shadow is not None else ()))
+
+
+def _engine_deployment(name: str, spec: ReplicaSpec, config: ServingConfig) -> serve.Deployment:
+    resources = replica_resources(spec.engine, spec.device)
+    options: dict[str, Any] = {
+        "num_cpus": resources["CPU"],
+        "num_gpus": resources.get("GPU", 0),
+    }
+    if spec.engine.kind != "scripted":
+        options["runtime_env"] = {"env_vars": replica_env(spec.engine, spec.device)}
+    scaling = config.autoscaling
+    return serve.deployment(Engine, name=name).options(
+        max_ongoing_requests=PENDING_FACTOR * config.limits.max_queued,
+        autoscaling_config={
+            "min_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "target_ongoing_requests": scaling.target_ongoing_requests,
+            "upscale_delay_s": scaling.upscale_delay_s,
+            "downscale_delay_s": scaling.downscale_delay_s,
+        },
+        graceful_shutdown_timeout_s=config.limits.request_timeout_s,
+        ray_actor_options=options,
+    )

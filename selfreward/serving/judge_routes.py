@@ -1,0 +1,165 @@
+"""`/v1/judge/…`: pairs, scores and rankings, one or many, whole or streamed."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+
+from selfreward.serving.access import admitted, require
+from selfreward.serving.engine import Judgment, RationaleDelta
+from selfreward.serving.http_errors import ApiError, api_error
+from selfreward.serving.rubric_choice import JudgeRequest
+from selfreward.serving.service import Service
+from selfreward.serving.wire import (
+    ErrorBody,
+    PairwiseBatch,
+    PairwiseJudgment,
+    PairwiseJudgments,
+    PairwiseRequest,
+    RankBatch,
+    RankJudgment,
+    RankJudgments,
+    RankRequest,
+    RewardAnswer,
+    RewardRequest,
+    ScoreBatch,
+    ScoreJudgment,
+    ScoreJudgments,
+    ScoreRequest,
+)
+
+J = TypeVar("J", bound=Judgment)
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody} for status in (400, 401, 403, 413, 422, 429, 500, 503, 504)
+}
+"""For the OpenAPI document: every refusal has the same body."""
+EVENT_STREAM = "text/event-stream"
+
+router = APIRouter(
+    prefix="/v1/judge",
+    tags=["judge"],
+    responses=REFUSALS,
+    dependencies=[Depends(require("user")), Depends(admitted)],
+)
+
+
+def service_of(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Here = Annotated[Service, Depends(service_of)]
+
+
+async def _judged(
+    service: Service, request: Request, requests: Sequence[JudgeRequest], kind: type[J]
+) -> list[J]:
+    service.check(requests)
+    judgments = await service.judge(requests, request.state.request_id)
+    return [judgment for judgment in judgments if isinstance(judgment, kind)]
+
+
+@router.post("/pairwise", operation_id="judge_pairwise")
+async def pairwise(
+    body: PairwiseRequest | PairwiseBatch, request: Request, service: Here
+) -> PairwiseJudgment | PairwiseJudgments:
+    """Compare two responses to one prompt, in both orders; or a batch of such pairs."""
+    if isinstance(body, PairwiseBatch):
+        return PairwiseJudgments(
+            batch=await _judged(service, request, body.batch, PairwiseJudgment)
+        )
+    (judgment,) = await _judged(service, request, [body], PairwiseJudgment)
+    return judgment
+
+
+@router.post("/score", operation_id="judge_score")
+async def score(
+    body: ScoreRequest | ScoreBatch, request: Request, service: Here
+) -> ScoreJudgment | ScoreJudgments:
+    """Score one response by itself; or a batch of such responses."""
+    if isinstance(body, ScoreBatch):
+        return ScoreJudgments(batch=await _judged(service, request, body.batch, ScoreJudgment))
+    (judgment,) = await _judged(service, request, [body], ScoreJudgment)
+    return judgment
+
+
+@router.post("/rank", operation_id="judge_rank")
+async def rank(
+    body: RankRequest | RankBatch, request: Request, service: Here
+) -> RankJudgment | RankJudgments:
+    """Order several responses from best to worst; or a batch of such sets."""
+    if isinstance(body, RankBatch):
+        return RankJudgments(batch=await _judged(service, request, body.batch, RankJudgment))
+    (judgment,) = await _judged(service, request, [body], RankJudgment)
+    return judgment
+
+
+@router.post(
+    "/pairwise/stream",
+    operation_id="judge_pairwise_stream",
+    response_class=StreamingResponse,
+    responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}},
+)
+async def pairwise_stream(
+    body: PairwiseRequest, request: Request, service: Here
+) -> StreamingResponse:
+    """The same as `/pairwise`, as server-sent events: `rationale` pieces, then the `judgment`."""
+    service.check([body])
+    events = service.judge_stream(body, request.state.request_id)
+    return StreamingResponse(_sent(events), media_type=EVENT_STREAM)
+
+
+async def _sent(events: AsyncIterator[RationaleDelta | PairwiseJudgment]) -> AsyncIterator[str]:
+    try:
+        async for event in events:
+            if isinstance(event, RationaleDelta):
+                yield _event("rationale", json.dumps({"shown": event.shown, "text": event.text}))
+            else:
+                yield _event("judgment", event.model_dump_json())
+    except ApiError as error:
+        # The status has been sent: what went wrong can only be told as an event.
+        yield _event("error", ErrorBody(error=error.detail).model_dump_json())
+
+
+def _event(name: str, data: str) -> str:
+    return f"event: {name}\ndata: {data}\n\n"
+
+
+reward_router = APIRouter(tags=["judge"], responses=REFUSALS)
+
+
+@reward_router.post(
+    "/get_reward",
+    operation_id="get_reward",
+    dependencies=[Depends(require("user")), Depends(admitted)],
+)
+async def get_reward(body: RewardRequest, request: Request, service: Here) -> RewardAnswer:
+    """Scores of whole texts, in the form that OpenRLHF's remote reward model client reads.
+
+    With `prompts`, each text begins with its prompt, which is taken off; without them the whole
+    text is judged as a response to the request to be helpful.
+    """
+    prompts = body.prompts if body.prompts is not None else [""] * len(body.query)
+    if len(prompts) != len(body.query):
+        message = f"{len(body.query)} texts in query and {len(prompts)} in prompts"
+        raise api_error(422, "invalid_request", message, param="prompts")
+    requests = [_reward_request(text, p) for text, p in zip(body.query, prompts, strict=True)]
+    scores = [j.score for j in await _judged(service, request, requests, ScoreJudgment)]
+    known = [s for s in scores if s is not None]
+    logs = {"judge_failed": float(len(scores) - len(known))}
+    if known:
+        logs["judge_score"] = sum(known) / len(known)
+    return RewardAnswer(rewards=scores, scores=scores, extra_logs=logs)
+
+
+_ANY_TASK = "Write something helpful."
+
+
+def _reward_request(text: str, prompt: str) -> ScoreRequest:
+    response = text.removeprefix(prompt).strip()
+    if not response:
+        raise api_error(422, "blank_text", "a text in query has no response", param="query")
+    return ScoreRequest(prompt=prompt.strip() or _ANY_TASK, response=response)

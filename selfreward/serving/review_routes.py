@@ -1,0 +1,147 @@
+"""`/v1/review/…`: tasks for people, their answers, agreement, the history, the export."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from selfreward.errors import DataError
+from selfreward.layout import Layout
+from selfreward.serving.access import require
+from selfreward.serving.http_errors import api_error
+from selfreward.serving.judge_routes import REFUSALS, Here
+from selfreward.serving.keys import Caller
+from selfreward.serving.review.agreement import agreement_report, item_verdicts
+from selfreward.serving.review.blind import blind_task
+from selfreward.serving.review.export import human_preferences, human_rankings, jsonl
+from selfreward.serving.review.history import promotion_history
+from selfreward.serving.review.store import ReviewStore
+from selfreward.serving.review_wire import (
+    AgreementReport,
+    PromotionHistory,
+    ReviewAnswer,
+    Reviewer,
+    ReviewReceipt,
+    ReviewTask,
+)
+from selfreward.serving.wire import ErrorBody
+
+T = TypeVar("T")
+
+STORE_TIMEOUT_S = 60.0
+
+router = APIRouter(prefix="/v1/review", tags=["review"], responses=REFUSALS)
+Asking = Annotated[Caller, Depends(require("user"))]
+
+
+class ReviewDesk:
+    """The store, and the run whose judges it is about (None: a model is served)."""
+
+    def __init__(self, store: ReviewStore, layout: Layout | None) -> None:
+        self.store = store
+        self.layout = layout
+
+    async def work(self, function: Callable[[], T]) -> T:
+        """Runs what waits for the database or the storage outside the event loop."""
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            return await asyncio.to_thread(function)
+
+
+def _desk(request: Request) -> ReviewDesk:
+    desk: ReviewDesk | None = request.app.state.review
+    if desk is None:
+        raise api_error(404, "no_review", "review is switched off here: serving.review.enabled")
+    return desk
+
+
+Desk = Annotated[ReviewDesk, Depends(_desk)]
+
+
+def _reviewer(
+    request: Request,
+    caller: Asking,
+    x_reviewer: Annotated[Reviewer | None, Header()] = None,
+) -> str:
+    """Whose answer it is: the key's name. Without keys, the name that the page sends."""
+    if request.app.state.access.keys is None and x_reviewer is not None:
+        return x_reviewer
+    return caller.name
+
+
+Who = Annotated[str, Depends(_reviewer)]
+
+
+@router.get(
+    "/next",
+    operation_id="next_review_task",
+    response_model=ReviewTask,
+    responses={204: {"description": "every task is answered"}, 404: {"model": ErrorBody}},
+)
+async def next_task(desk: Desk, reviewer: Who) -> object:
+    """The task this reviewer should answer next: where judges are least sure, first."""
+    served = await desk.work(lambda: desk.store.next_task(reviewer))
+    return Response(status_code=204) if served is None else blind_task(served)
+
+
+@router.post(
+    "/answers",
+    operation_id="answer_review_task",
+    responses={404: {"model": ErrorBody}, 409: {"model": ErrorBody}},
+)
+async def answer(body: ReviewAnswer, desk: Desk, reviewer: Who) -> ReviewReceipt:
+    """Store an answer; another answer to the same task replaces it."""
+    try:
+        stored = await desk.work(lambda: desk.store.save_answer(reviewer, body))
+    except DataError as error:
+        raise api_error(409, "answer_does_not_fit", str(error)) from None
+    left, done = await desk.work(lambda: desk.store.counts(reviewer))
+    return ReviewReceipt(answer_id=stored.id, num_left=left, num_done=done)
+
+
+@router.get("/agreement", operation_id="review_agreement", responses={404: {"model": ErrorBody}})
+async def agreement(desk: Desk, caller: Asking) -> AgreementReport:
+    """How people agree with each other and with each version of the judge."""
+
+    def report() -> AgreementReport:
+        # Answers first: a task answered in between is then among the tasks.
+        answers = desk.store.all_answers()
+        items = desk.store.all_tasks()
+        return agreement_report(items, answers, item_verdicts(items))
+
+    return await desk.work(report)
+
+
+@router.get("/history", operation_id="review_history", responses={404: {"model": ErrorBody}})
+async def history(desk: Desk, service: Here, caller: Asking) -> PromotionHistory:
+    """The judges that were promoted, newest first, with their bias cards."""
+    served = await service.history()
+    try:
+        return await desk.work(lambda: promotion_history(desk.layout, served))
+    except DataError as error:
+        raise api_error(404, "no_run", str(error)) from None
+
+
+@router.get(
+    "/export",
+    operation_id="review_export",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}},
+        404: {"model": ErrorBody},
+    },
+    dependencies=[Depends(require("admin"))],
+)
+async def export(
+    desk: Desk, what: Annotated[Literal["preferences", "ranked"], Query()] = "preferences"
+) -> Response:
+    """People's answers as training data: preferences, or responses with scores, as JSON lines."""
+
+    def lines() -> str:
+        answers = desk.store.all_answers()
+        items = desk.store.all_tasks()
+        if what == "preferences":
+            return "".join(jsonl(human_preferences(items, answers)))
+        return "".join(jsonl(human_rankings(items, answers)))
+
+    return Response(await desk.work(lines), media_type="application/x-ndjson")

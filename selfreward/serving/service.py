@@ -1,0 +1,211 @@
+"""What the routes share: the engine, the versions, the time limits, the shadow, the counters."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TypeVar
+
+from selfreward.config_serving import ServingConfig
+from selfreward.engines.protocol import Delta, GenerationRequest
+from selfreward.errors import EngineError, EngineTimeoutError, SelfRewardError, UserError
+from selfreward.serving.calls import EngineCalls, VersionCalls
+from selfreward.serving.engine import Answer, Judgment, RationaleDelta, make_plan
+from selfreward.serving.http_errors import ApiError, api_error
+from selfreward.serving.rubric_choice import JudgeRequest, RequestError, check_limits
+from selfreward.serving.shadow import Shadow
+from selfreward.serving.telemetry import Telemetry
+from selfreward.serving.versions import ServedVersion
+from selfreward.serving.wire import (
+    PairwiseJudgment,
+    PairwiseRequest,
+    PromoteRequest,
+    VersionHistory,
+)
+
+T = TypeVar("T")
+
+ANSWER_GRACE_S = 15.0
+"""How long the engine may take beyond a request's own limit to say that it was reached."""
+
+_log = logging.getLogger("selfreward.serving")
+
+
+class Service:
+    """One for each ingress. Lives in one event loop; every wait has a limit."""
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        engine: EngineCalls,
+        versions: VersionCalls,
+        shadow: Shadow | None = None,
+    ) -> None:
+        self.config = config
+        self.telemetry = Telemetry()
+        self.shadow = shadow
+        self._engine = engine
+        self._versions = versions
+        self._wanted: ServedVersion | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Learns which version is served, and keeps learning."""
+        self._take(await self._versions.current())
+        self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+
+    async def stop(self) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.follow_interval_s)
+            try:
+                async with asyncio.timeout(self.config.limits.request_timeout_s):
+                    self._take(await self._versions.current())
+            except Exception as error:  # the version known so far is served on
+                _log.warning("the served version could not be looked up: %s", type(error).__name__)
+
+    def _take(self, version: ServedVersion) -> None:
+        # Never backwards: an answer under way may be older than what is known already.
+        if self._wanted is None or version.number > self._wanted.number:
+            self._wanted = version
+            self.telemetry.serving(version.wire())
+
+    @property
+    def wanted(self) -> ServedVersion:
+        """The version that requests let in from now on are judged by, or a later one.
+
+        Raises:
+            ApiError: 503 before the service has started.
+        """
+        if self._wanted is None:
+            raise api_error(503, "starting", "the service is starting", retry_after_s=5)
+        return self._wanted
+
+    def check(self, requests: Sequence[JudgeRequest]) -> None:
+        """Refuses what the engine would refuse, before it takes a place there.
+
+        Raises:
+            ApiError: 413 or 422, naming the field.
+        """
+        limits = self.config.limits
+        if len(requests) > limits.max_batch:
+            message = f"batch has {len(requests)} requests; this service takes {limits.max_batch}"
+            raise api_error(422, "batch_too_large", message, param="batch")
+        for request in requests:
+            try:
+                check_limits(request, limits)
+                make_plan(request, self.config, "check")
+            except RequestError as error:
+                raise as_api_error(error) from None
+
+    async def judge(self, requests: Sequence[JudgeRequest], request_id: str) -> list[Judgment]:
+        """Judges requests that were checked, all by one version.
+
+        Raises:
+            ApiError: the engine is not there, or did not answer in time.
+        """
+        judgments = await self._within(
+            self._engine.judge(requests, self.wanted, request_id), self._most(requests)
+        )
+        self._count(judgments)
+        if self.shadow is not None:
+            self.shadow.offer(requests, judgments, request_id)
+        return judgments
+
+    async def judge_stream(
+        self, request: PairwiseRequest, request_id: str
+    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]:
+        """As `judge`, with the explanation as it is written; the judgment comes last."""
+        stream = self._engine.judge_stream(request, self.wanted, request_id)
+        async for event in self._each_within(stream, self._most([request])):
+            if isinstance(event, PairwiseJudgment):
+                self._count([event])
+            yield event
+
+    async def chat(self, request: GenerationRequest) -> Answer:
+        """Writes a completion. Errors as in `judge`."""
+        limit = self.config.limits.request_timeout_s
+        return await self._within(self._engine.chat(request, self.wanted), limit)
+
+    async def chat_stream(self, request: GenerationRequest) -> AsyncIterator[Delta | Answer]:
+        """As `chat`, piece by piece; the whole comes last."""
+        stream = self._engine.chat_stream(request, self.wanted)
+        async for piece in self._each_within(stream, self.config.limits.request_timeout_s):
+            yield piece
+
+    async def history(self) -> VersionHistory:
+        return await self._within(self._versions.history(), self.config.limits.request_timeout_s)
+
+    async def promote(self, request: PromoteRequest) -> ServedVersion:
+        """Raises ApiError: 409 where there is no such thing to promote."""
+        return await self._changed(self._versions.promote(request))
+
+    async def rollback(self) -> ServedVersion:
+        """Raises ApiError: 409 where there is nothing to go back to."""
+        return await self._changed(self._versions.rollback())
+
+    async def _changed(self, change: Awaitable[ServedVersion]) -> ServedVersion:
+        try:
+            version = await self._within(change, self.config.limits.request_timeout_s)
+        except ApiError as error:
+            if error.status == 422:
+                raise api_error(409, "cannot_change_judge", error.detail.message) from None
+            raise
+        self._take(version)
+        return version
+
+    def _most(self, requests: Sequence[JudgeRequest]) -> float:
+        most = self.config.limits.request_timeout_s
+        return max(min(r.timeout_s or most, most) for r in requests)
+
+    async def _within(self, answer: Awaitable[T], limit_s: float) -> T:
+        try:
+            async with asyncio.timeout(limit_s + ANSWER_GRACE_S):
+                return await answer
+        except Exception as error:
+            raise as_api_error(error) from error
+
+    async def _each_within(self, stream: AsyncIterator[T], limit_s: float) -> AsyncIterator[T]:
+        try:
+            async with asyncio.timeout(limit_s + ANSWER_GRACE_S):
+                async for piece in stream:
+                    yield piece
+        except Exception as error:
+            raise as_api_error(error) from error
+
+    def _count(self, judgments: Sequence[Judgment]) -> None:
+        for judgment in judgments:
+            self.telemetry.judged(
+                judgment.object.removeprefix("judgment."),
+                [judgment.outcome],
+                judgment.usage.prompt_tokens,
+                judgment.usage.completion_tokens,
+            )
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """The status and body that an error of this project stands for; others are raised on.
+
+    Raises:
+        Exception: the error itself, where it is none of those.
+    """
+    # Spread a little: callers who were refused together do not come back together.
+    soon = 2 + random.random() * 3
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestError):
+        return api_error(422, error.code or "invalid_request", str(error), param=error.param)
+    if isinstance(error, EngineTimeoutError):
+        return api_error(503, "engine_busy", str(error), retry_after_s=soon)
+    if isinstance(error, TimeoutError):
+        return api_error(504, "timed_out", "no answer within the time limit", retry_after_s=soon)
+    if isinstance(error, EngineError):
+        return api_error(503, "engine_unavailable", str(error), retry_after_s=soon)
+    if isinstance(error, UserError):
+        return api_error(422, "invalid_request", str(error))
+    if isinstance(error, SelfRewardError):
+        return api_error(500, "server_error", str(error))
+    raise error

@@ -1,0 +1,50 @@
+"""A judge service in this process, on the scripted engine, without Ray."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from selfreward.config import EngineConfig, ScriptedConfig
+from selfreward.config_serving import AuthConfig, ReviewConfig, ServingConfig
+from selfreward.engines.replica import ReplicaSpec
+from selfreward.serving.access import Access
+from selfreward.serving.app import build_app
+from selfreward.serving.engine import JudgeEngine, start_replica
+from selfreward.serving.keeper import Served, VersionKeeper
+from selfreward.serving.review_desk import open_desk
+from selfreward.serving.service import Service
+
+GOOD, BAD = "(quality 9) a careful answer", "(quality 2) a hasty answer"
+PAIR = {"prompt": "Ask number 1", "first": GOOD, "second": BAD}
+
+
+def serving_config(**changes: Any) -> ServingConfig:
+    settings: dict[str, Any] = {
+        "auth": AuthConfig(enabled=False),
+        "review": ReviewConfig(enabled=False),
+        "follow_interval_s": 0.05,
+    }
+    return ServingConfig(**(settings | changes))
+
+
+@contextmanager
+def local_service(
+    model: Path, folder: Path, config: ServingConfig | None = None, **scripted: Any
+) -> Iterator[tuple[TestClient, Service, VersionKeeper]]:
+    """A client of the whole application, with what it works on."""
+    config = config or serving_config()
+    served = Served(layout=None, model=str(model), state_dir=str(folder / "state"))
+    keeper = VersionKeeper(served, config)
+    engine_config = EngineConfig(
+        kind="scripted", max_model_len=4096, scripted=ScriptedConfig(**({"skill": 1.0} | scripted))
+    )
+    version = keeper.book.current
+    spec = ReplicaSpec(name="judge", device="cpu", engine=engine_config)
+    engine = JudgeEngine(start_replica(spec, version), version, config)
+    service = Service(config, engine, keeper)
+    app = build_app(service, Access.of(config), open_desk(served, config))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
+        yield client, service, keeper
