@@ -60,7 +60,7 @@ class Service:
         if token is not None:
             headers.setdefault("authorization", f"Bearer {token}")
         transport = httpx.ASGITransport(self.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://judge") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, headers=headers, **options)
 
 

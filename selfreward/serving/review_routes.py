@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
 
 from selfreward.errors import DataError
 from selfreward.layout import Layout
@@ -30,6 +32,7 @@ from selfreward.serving.wire import ErrorBody
 T = TypeVar("T")
 
 STORE_TIMEOUT_S = 60.0
+_REVIEWER: TypeAdapter[str] = TypeAdapter(Reviewer)
 
 router = APIRouter(prefix="/v1/review", tags=["review"], responses=REFUSALS)
 Asking = Annotated[Caller, Depends(require("user"))]
@@ -61,12 +64,17 @@ Desk = Annotated[ReviewDesk, Depends(_desk)]
 def _reviewer(
     request: Request,
     caller: Asking,
-    x_reviewer: Annotated[Reviewer | None, Header()] = None,
+    x_reviewer: Annotated[str | None, Header(max_length=1000)] = None,
 ) -> str:
-    """Whose answer it is: the key's name. Without keys, the name that the page sends."""
-    if request.app.state.access.keys is None and x_reviewer is not None:
-        return x_reviewer
-    return caller.name
+    """Whose answer it is: the key's name. Without keys, the name that the page sends, percent
+    encoded, since a browser puts nothing but ASCII into a header."""
+    if request.app.state.access.keys is not None or x_reviewer is None:
+        return caller.name
+    try:
+        return _REVIEWER.validate_python(unquote(x_reviewer))
+    except ValidationError:
+        message = "a reviewer's name has 1 to 80 characters and no control characters"
+        raise api_error(422, "invalid_request", message, param="X-Reviewer") from None
 
 
 Who = Annotated[str, Depends(_reviewer)]
