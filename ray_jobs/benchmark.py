@@ -1,7 +1,9 @@
 """Benchmarks of the pipeline, printed as JSON.
 
 python -m ray_jobs.benchmark [throughput] [evaluation] [adaptive] [training] [memory]
-                             [self_instruct] (none named: all)
+                             [self_instruct] [injection] [service_load] [service_swap]
+                             [service_recovery] [service_overload] (none named: all)
+                             [section.key=value ...]
 """
 
 import json
@@ -13,26 +15,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from selfreward.benchmarks import service
 from selfreward.benchmarks.data import make_preferences
 from selfreward.benchmarks.generation import (
     adaptive_drawing,
     evaluation_throughput,
     judge_throughput,
 )
+from selfreward.benchmarks.injection import injection_flips
 from selfreward.benchmarks.memory import driver_memory
 from selfreward.benchmarks.self_instruct import filter_throughput
 from selfreward.config import RunConfig
 from selfreward.config_loading import load_config
+from selfreward.config_serving import ServiceConfig
 from selfreward.engines.models import resolve_model
 from selfreward.storage.manifest import now, versions
 from selfreward.training.benchmark import compare_with_trl
 
 
 def main() -> None:
-    config = load_config(Path(__file__).parent / "configs" / "quickstart.yaml")
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument]
+    config = load_config(Path(__file__).parent / "configs" / "quickstart.yaml", overrides)
     with tempfile.TemporaryDirectory(prefix="selfreward-benchmark-") as scratch:
         parts = _parts(config, Path(scratch))
-        chosen = sys.argv[1:] or list(parts)
+        chosen = [name for name in sys.argv[1:] if "=" not in name] or list(parts)
         unknown = [name for name in chosen if name not in parts]
         if unknown:
             sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(parts)}")
@@ -44,6 +50,7 @@ def main() -> None:
 
 
 def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
+    served = ServiceConfig(model=config.model)
     return {
         "throughput": lambda: judge_throughput(config, scratch),
         "evaluation": lambda: evaluation_throughput(config, scratch),
@@ -53,6 +60,11 @@ def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
         ),
         "memory": lambda: driver_memory(config),
         "self_instruct": filter_throughput,
+        "injection": lambda: injection_flips(config),
+        "service_load": lambda: service.against_vllm(served),
+        "service_swap": lambda: service.swap_under_load(served),
+        "service_recovery": lambda: service.replica_killed(served),
+        "service_overload": lambda: service.beyond_capacity(served),
     }
 
 

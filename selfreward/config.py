@@ -316,6 +316,13 @@ class PromotionConfig(Section):
     max_worse: Fraction = 0.1
     """By how much a figure of the bias card (position, flips, length, unparsed, truncated) may be
     worse than the current judge's."""
+    min_human_agreement: Fraction | None = None
+    """Share of people's comparisons in the review of this run in which the new judge must name
+    the same winner; None asks nobody. Self-taught loop only."""
+    min_human_answers: int = Field(default=20, ge=1)
+    """Comparisons by people below which nothing is promoted."""
+    review_database: str | None = _op(None)
+    """SQLAlchemy URL of the review answers; None: `serving/review.sqlite` in the run folder."""
 
 
 class LoopConfig(Section):
@@ -388,6 +395,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check_across_sections(self) -> "RunConfig":
+        if self.promotion.min_human_agreement is not None and self.loop.kind == "self_rewarding":
+            raise ValueError(
+                "promotion.min_human_agreement is for loop.kind=self_taught: in the other loop a"
+                " model's verdicts on reviewed responses are known an iteration later"
+            )
         if self.select.drop_all_right and self.judge.adaptive:
             raise ValueError(
                 "select.drop_all_right needs judge.adaptive=false: adaptive judging stops"

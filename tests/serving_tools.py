@@ -1,10 +1,15 @@
-"""A judge service in this process, on the scripted engine, without Ray."""
+"""Judge services: one in this process without Ray, and `selfreward serve` as users start it."""
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from fastapi.testclient import TestClient
 
 from selfreward.config import EngineConfig, ScriptedConfig
@@ -48,3 +53,28 @@ def local_service(
     app = build_app(service, Access.of(config), open_desk(served, config))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client, service, keeper
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def start_serving(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "selfreward", "serve", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"RAY_ADDRESS": "", "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False

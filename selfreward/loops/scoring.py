@@ -6,6 +6,7 @@ from selfreward.config_loading import identity
 from selfreward.evaluation.outcomes import measure, pair_outcomes, read_outcomes
 from selfreward.layout import join
 from selfreward.loops.pairs import ASIDE, Source
+from selfreward.loops.people import refused_by_people
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.metrics.bias import worse_figures
@@ -108,11 +109,12 @@ def promote(run: Run, model: PlacedModel, sets: dict[str, Source], incumbent: in
     Labelled pairs decide where the user has some, else the held-out constructed ones: a loop that
     is only asked about pairs of its own making climbs its own hill. Returns the iteration that is
     current after this decision. The decision is written before the pointer moves, so that an
-    attempt which ended in between finishes it and does not decide again.
+    attempt which ended in between finishes it and does not decide again. Where only people's
+    answers were missing or against it, the same command decides anew.
     """
     iteration = model.ref.iteration
     url = join(run.layout.iteration(iteration), "promotion.json")
-    if not files.exists(url):
+    if not files.exists(url) or files.read_json(url).get("waits_for_people"):
         labelled = {n: s for n, s in sets.items() if n not in ASIDE and s.num_records > 0}
         _decide(run, iteration, labelled or {HELDOUT: sets[HELDOUT]}, incumbent, url)
     decision = files.read_json(url)
@@ -151,12 +153,16 @@ def _decide(run: Run, iteration: int, sets: dict[str, Source], incumbent: int, u
         seed=config.loop.seed,
     )
     promoted, reason = decision.promote, decision.reason
+    refusal = refused_by_people(run, iteration) if promoted else None
+    if refusal is not None:
+        promoted, reason = False, f"not promoted: {refusal} ({reason})"
     if promoted and not config.promotion.enabled:
         promoted, reason = False, f"not moved, since promotion.enabled is false ({reason})"
     files.write_json(
         url,
         {
             "promoted": promoted,
+            "waits_for_people": refusal is not None,
             "compared_with": incumbent,
             "on": sorted(sets),
             "accuracy": decision.accuracy,

@@ -38,6 +38,15 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 """For the OpenAPI document: every refusal has the same body."""
 EVENT_STREAM = "text/event-stream"
 
+_EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["rationale", "judgment", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
+
 router = APIRouter(
     prefix="/v1/judge",
     tags=["judge"],
@@ -101,7 +110,7 @@ async def rank(
     "/pairwise/stream",
     operation_id="judge_pairwise_stream",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {EVENT_STREAM: {"schema": _EVENT_SCHEMA}}}},
 )
 async def pairwise_stream(
     body: PairwiseRequest, request: Request, service: Here

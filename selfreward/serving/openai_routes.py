@@ -31,6 +31,12 @@ from selfreward.serving.wire import ErrorBody
 SERVED_NAME = "judge"
 """The model id that always means the current judge."""
 
+_CHUNK = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["data"],
+}
+
 router = APIRouter(
     prefix="/v1", tags=["openai"], responses=REFUSALS, dependencies=[Depends(require("user"))]
 )
@@ -68,7 +74,7 @@ def _check_model(model: str, service: Service) -> None:
     "/chat/completions",
     operation_id="chat_completions",
     response_model=ChatCompletion,
-    responses={404: {"model": ErrorBody}},
+    responses={404: {"model": ErrorBody}, 200: {"content": {EVENT_STREAM: {"schema": _CHUNK}}}},
     dependencies=[Depends(admitted)],
 )
 async def chat(body: ChatRequest, request: Request, service: Here) -> object:
