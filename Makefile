@@ -115,7 +115,11 @@ quickstart: setup ## run the whole loop on the embedded model (ARGS=... is passe
 
 test: lint test-fast test-real ## everything CI runs
 
+# What the tests import is compiled to bytecode meanwhile, once: the type checker has one core.
 lint: setup ## style, types and the floors of the architecture
+	"$(VENV)/bin/python" -c "import ray.data, ray.train.torch, ray.serve, transformers.modeling_utils, peft" \
+	  >/dev/null 2>&1 &
+	trap 'wait' EXIT
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/mypy"
@@ -127,7 +131,7 @@ test-fast: setup ## tests without the model
 	"$(VENV)/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12 -m "not real"
 
 test-real: setup ## tests with the embedded model on real vLLM
-	"$(VENV)/bin/python" -m pytest --durations=8 -m real
+	"$(VENV)/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=8 -m real
 
 format: setup ## rewrite the code in the house style
 	"$(VENV)/bin/ruff" check --fix .

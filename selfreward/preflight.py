@@ -74,7 +74,7 @@ def start_local(num_cpus: int | None) -> None:
 def _quiet() -> None:
     """Keeps what Ray tells its own developers away from a user's terminal."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name in ("ray.data", "ray.train", "ray.tune", "ray._private"):
+    for name in ("ray.data", "ray.train", "ray.tune", "ray.serve", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -19,10 +19,13 @@ from tests.tiny_model import make_tiny_model
 SLOW_FILES = (
     "test_loop_self_rewarding",
     "test_loop_scripted",
+    "test_serving_ray",
     "test_training_trainer",
     "test_evaluate",
     "test_training_parallel",
     "test_engines_scripted",
+    "test_loop_real",
+    "test_serving_real",
 )
 
 

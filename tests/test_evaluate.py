@@ -1,11 +1,8 @@
 """`selfreward evaluate` and `compare`, as a user runs them, on a real local Ray without a model."""
 
 import json
-import os
 import random
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -415,22 +412,3 @@ def test_mistakes(command: Command, pairs: str, tmp_path: Path) -> None:
     scores = [{"prompt": "x", "response": "y", "score": 3, "scale": "1-5"}]
     rated = jsonl(tmp_path / "rated.jsonl", scores)
     assert "compares responses and rates none" in line("--judge", "baseline:first", "--data", rated)
-
-
-def test_without_a_cluster_it_starts_a_ray_of_its_own(
-    tiny_model: Path, pairs: str, tmp_path: Path
-) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "selfreward", "evaluate", "--judge", str(tiny_model)),
-            *("--data", pairs, "--max-rows", "4", "--format", "json", *SCRIPTED),
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"RAY_ADDRESS": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    # Progress goes to the error stream: what is printed is JSON and nothing else.
-    assert json.loads(done.stdout)["data"]["pairs"]["n"] == 4

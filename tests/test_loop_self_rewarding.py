@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def recipe_in(folder: Path, base: dict[str, Any], **scripted: object) -> Path:
     recipe["evaluation"] |= {"validation_pairs": 0}
     recipe["engine"]["scripted"] |= {"journal": str(folder / "journal"), **scripted}
     return write_recipe(folder, recipe)
+
+
+def kill_shard_task(driver: subprocess.Popen[str]) -> bool:
+    worker = find_worker(driver.pid, "ShardTask")
+    if worker is not None:
+        worker.send_signal(signal.SIGKILL)
+    return worker is not None
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +149,8 @@ def test_killed_three_times_gives_the_records_of_an_unbroken_run(
 
     driver = start_run(path)
     answers = run / "iter_02" / "responses"
-    wait_until("some answers", lambda: len(part_rows(answers)) >= 4)
-    worker = find_worker(driver.pid, "ShardTask")
-    assert worker is not None
-    worker.send_signal(signal.SIGKILL)
+    # Such a process is called so only while it has a shard.
+    wait_until("a shard of answers at work", lambda: answers.exists() and kill_shard_task(driver))
     scored = run / "iter_02" / "ratings"
     wait_until("some scored candidates", lambda: len(part_rows(scored)) >= 8)
     replicas = {int(re.findall(r"-(\d+)\.log$", name)[0]) for name in journal(served)}

@@ -113,7 +113,8 @@ def engine_replicas(running: Running) -> list[psutil.Process]:
             title = " ".join(process.cmdline())
         except psutil.NoSuchProcess:
             continue
-        if title.startswith("ray::ServeReplica:") and "engine" in title:
+        # By its class once it has worked, by its actor's name before.
+        if "ServeReplica:selfreward:engine" in title or "selfreward#engine#" in title:
             found.append(process)
     return found
 

@@ -275,7 +275,7 @@ def _engine_process(pid: int) -> psutil.Process:
             title = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if title.startswith("ray::ServeReplica:") and "engine" in title:
+        if "ServeReplica:selfreward:engine" in title:
             return process
     raise RuntimeError("no engine replica found")
 

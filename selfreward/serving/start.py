@@ -107,11 +107,11 @@ def running(served: Served, config: ServiceConfig) -> Iterator[str]:
     from selfreward.serving.deployments import build_application
 
     # Here first, so that a mistake is one line on the terminal and not a replica that restarts.
-    VersionKeeper(served, config.serving)
+    serving = config.serving
+    check_port(serving.host, serving.port)
+    VersionKeeper(served, serving)
     with ray_session(config.ray):
         spec = replica_spec(config.engine, config.model.trust_remote_code)
-        serving = config.serving
-        check_port(serving.host, serving.port)
         serve.start(http_options=_http_options(serving))
         application = build_application(served, spec, serving)
         try:
@@ -149,7 +149,8 @@ def check_running() -> None:
     from selfreward.serving.deployments import APP_NAME
 
     application = serve.status().applications.get(APP_NAME)
-    if application is None or application.status in ("DEPLOY_FAILED", "UNHEALTHY", "DELETING"):
+    # UNHEALTHY is not the end: it lasts until a lost replica is replaced.
+    if application is None or application.status in ("DEPLOY_FAILED", "DELETING"):
         told = application.message if application else "it is gone"
         raise EngineError(f"the service is no longer running: {last_line(told)}")
 
