@@ -14,13 +14,18 @@ from fastapi.testclient import TestClient
 
 from selfreward.config import EngineConfig, ScriptedConfig
 from selfreward.config_serving import AuthConfig, ReviewConfig, ServingConfig
+from selfreward.engines.models import model_fingerprint
 from selfreward.engines.replica import ReplicaSpec
+from selfreward.records import ModelRef
 from selfreward.serving.access import Access
 from selfreward.serving.app import build_app
 from selfreward.serving.engine import JudgeEngine, start_replica
 from selfreward.serving.keeper import Served, VersionKeeper
 from selfreward.serving.review_desk import open_desk
 from selfreward.serving.service import Service
+from selfreward.serving.shadow import Shadow
+from selfreward.serving.versions import ServedVersion
+from tests.tiny_model import make_tiny_model
 
 GOOD, BAD = "(quality 9) a careful answer", "(quality 2) a hasty answer"
 PAIR = {"prompt": "Ask number 1", "first": GOOD, "second": BAD}
@@ -35,6 +40,23 @@ def serving_config(**changes: Any) -> ServingConfig:
     return ServingConfig(**(settings | changes))
 
 
+def scripted_engine(version: ServedVersion, config: ServingConfig, **scripted: Any) -> JudgeEngine:
+    engine = EngineConfig(
+        kind="scripted", max_model_len=4096, scripted=ScriptedConfig(**({"skill": 1.0} | scripted))
+    )
+    spec = ReplicaSpec(name="judge", device="cpu", engine=engine)
+    return JudgeEngine(start_replica(spec, version), version, config)
+
+
+def shadow_of(service: Service, folder: Path, **scripted: Any) -> Shadow:
+    """A candidate beside a service, which reads every pair."""
+    made = make_tiny_model(folder / "candidate", seed=7)
+    ref = ModelRef(name="candidate", iteration=0, fingerprint=model_fingerprint(str(made)))
+    version = ServedVersion(number=0, model=ref, folder=str(made), since="", by="start")
+    engine = scripted_engine(version, service.config, **scripted)
+    return Shadow(engine, version, share=1.0, timeout_s=10, telemetry=service.telemetry)
+
+
 @contextmanager
 def local_service(
     model: Path, folder: Path, config: ServingConfig | None = None, **scripted: Any
@@ -43,12 +65,7 @@ def local_service(
     config = config or serving_config()
     served = Served(layout=None, model=str(model), state_dir=str(folder / "state"))
     keeper = VersionKeeper(served, config)
-    engine_config = EngineConfig(
-        kind="scripted", max_model_len=4096, scripted=ScriptedConfig(**({"skill": 1.0} | scripted))
-    )
-    version = keeper.book.current
-    spec = ReplicaSpec(name="judge", device="cpu", engine=engine_config)
-    engine = JudgeEngine(start_replica(spec, version), version, config)
+    engine = scripted_engine(keeper.book.current, config, **scripted)
     service = Service(config, engine, keeper)
     app = build_app(service, Access.of(config), open_desk(served, config))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:

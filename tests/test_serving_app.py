@@ -14,7 +14,7 @@ from selfreward.serving.wire import (
     ScoreJudgment,
     VersionHistory,
 )
-from tests.serving_tools import BAD, GOOD, PAIR, local_service, serving_config
+from tests.serving_tools import BAD, GOOD, PAIR, local_service, serving_config, shadow_of
 from tests.tiny_model import make_tiny_model
 
 
@@ -231,3 +231,32 @@ def test_health_needs_no_key_and_the_rest_does(
 def test_without_keys_another_host_name_is_refused(client: TestClient) -> None:
     answer = client.post("/v1/judge/pairwise", json=PAIR, headers={"host": "evil.example"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "other_host")
+
+
+def test_a_shadow_reads_a_share_and_its_agreement_is_told(tmp_path: Path, tiny_model: Path) -> None:
+    with local_service(tiny_model, tmp_path) as (client, service, _):
+        assert client.get("/admin/shadow").status_code == 404
+        shadow = shadow_of(service, tmp_path, skill=0.0)
+        service.shadow = shadow
+        for number in range(6):
+            pair = PAIR | {"prompt": f"Ask number {number}"}
+            assert client.post("/v1/judge/pairwise", json=pair).json()["choice"] == "first"
+        client.portal.call(shadow.wait)  # type: ignore[union-attr]
+        report = client.get("/admin/shadow").json()
+        metrics = client.get("/metrics").text
+    # With skill 0 the scripted judge is always wrong.
+    assert (report["judged"], report["both_have_choice"], report["agreed"]) == (6, 6, 0)
+    assert report["agreement"] == 0.0
+    assert report["judge"]["version"] == 0
+    assert 'selfreward_shadow_judgments_total{agreement="differs"} 6.0' in metrics
+
+
+def test_a_shadow_that_fails_costs_nobody_anything(tmp_path: Path, tiny_model: Path) -> None:
+    with local_service(tiny_model, tmp_path) as (client, service, _):
+        shadow = shadow_of(service, tmp_path, fail_every=1)
+        service.shadow = shadow
+        judgment = client.post("/v1/judge/pairwise", json=PAIR).json()
+        client.portal.call(shadow.wait)  # type: ignore[union-attr]
+        report = client.get("/admin/shadow").json()
+    assert judgment["choice"] == "first"
+    assert (report["judged"], report["agreement"]) == (0, None)

@@ -73,7 +73,7 @@ def _process(command: list[str], env: dict[str, str], ready: str) -> Iterator[in
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
                     raise RuntimeError(
-                        f"{command[3:5]} did not come up: {log.read()[-2000:].decode()}"
+                        f"{command[2]} did not come up: {log.read()[-2000:].decode()}"
                     )
                 time.sleep(0.5)
             yield process.pid

@@ -6,6 +6,7 @@ ingress counts and queues, and sends a request again when the replica that had i
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -57,8 +58,8 @@ class Versions:
     """The one keeper of the history, in a process of its own."""
 
     def __init__(self, served: Served, config: ServingConfig) -> None:
+        _log_to_stderr(config.log_level)
         self._keeper = VersionKeeper(served, config)
-        self._following = False
 
     async def current(self) -> ServedVersion:
         self._keeper.follow()
@@ -223,6 +224,7 @@ def build_application(
         shadow = _engine_deployment("shadow", spec, config).bind(spec, config, candidate)
 
     def ingress_app() -> Any:
+        _log_to_stderr(config.log_level)
         handles = {
             name: serve.get_deployment_handle(name, app_name=APP_NAME)
             for name in ("versions", "engine", *(("shadow",) if candidate else ()))
@@ -249,6 +251,15 @@ def build_application(
         ray_actor_options={"num_cpus": 0},
     )
     return ingress.bind(bound_versions, engine, *((shadow,) if shadow is not None else ()))
+
+
+def _log_to_stderr(level: str) -> None:
+    """Ray keeps what a replica writes there in the session's log folder."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("selfreward")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
 
 
 def _engine_deployment(name: str, spec: ReplicaSpec, config: ServingConfig) -> serve.Deployment:
