@@ -260,3 +260,23 @@ def test_a_shadow_that_fails_costs_nobody_anything(tmp_path: Path, tiny_model: P
         report = client.get("/admin/shadow").json()
     assert judgment["choice"] == "first"
     assert (report["judged"], report["agreement"]) == (0, None)
+
+
+def test_the_serve_config_file_names_what_exists() -> None:
+    import importlib
+
+    import yaml
+    from ray.serve.schema import ServeDeploySchema
+
+    from ray_jobs.serve_judge import Arguments
+    from selfreward.config_loading import parse_as
+    from selfreward.config_serving import ServiceConfig
+
+    file = Path(__file__).parents[1] / "ray_jobs" / "serve_judge.yaml"
+    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(file.read_text())).applications
+    module, _, builder = application.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), builder))
+    arguments = Arguments.model_validate(application.args)
+    service = parse_as(ServiceConfig, {}, arguments.overrides, "serve_judge.yaml").serving
+    assert service.auth.enabled
+    assert service.autoscaling.max_replicas == 8
