@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
-    served = ServiceConfig(model=config.model)
+    served = ServiceConfig(model=config.model, engine=config.engine)
     return {
         "throughput": lambda: judge_throughput(config, scratch),
         "evaluation": lambda: evaluation_throughput(config, scratch),

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from selfreward.cli import main
+from selfreward.errors import ConfigError
 
 
 class Arguments(BaseModel):
@@ -30,6 +31,11 @@ def build(args: dict[str, Any]) -> Any:
 
     arguments = Arguments.model_validate(args)
     served, service = read_service(arguments.target, None, arguments.overrides)
+    if not service.serving.auth.enabled:
+        raise ConfigError(
+            "serve deploy listens where http_options.host says, so it needs API keys:"
+            " serving.auth.enabled=false is for `selfreward serve`"
+        )
     spec = replica_spec(service.engine, service.model.trust_remote_code)
     return build_application(served, spec, service.serving)
 

@@ -25,6 +25,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve a judge over HTTP, with a web page to try it and to review its judgments."""
+    from selfreward import interrupts
     from selfreward.serving.start import check_running, read_service, running
 
     wanted = [*(overrides or ()), *(["serving.auth.enabled=false"] if no_auth else [])]
@@ -41,5 +42,6 @@ def serve(
         )
         console.print("Ctrl-C ends it")
         while True:
+            interrupts.check()
             check_running()
             time.sleep(POLL_S)

@@ -400,6 +400,15 @@ class RunConfig(Section):
                 "promotion.min_human_agreement is for loop.kind=self_taught: in the other loop a"
                 " model's verdicts on reviewed responses are known an iteration later"
             )
+        if (
+            self.promotion.min_human_agreement is not None
+            and self.promotion.review_database is None
+            and "://" in self.run_dir
+        ):
+            raise ValueError(
+                "promotion.min_human_agreement needs promotion.review_database, the URL of the"
+                " review service's database, since run_dir is no local folder"
+            )
         if self.select.drop_all_right and self.judge.adaptive:
             raise ValueError(
                 "select.drop_all_right needs judge.adaptive=false: adaptive judging stops"

@@ -39,6 +39,10 @@ class LimitsConfig(Section):
     max_batch: int = Field(default=64, ge=1)
     max_responses: int = Field(default=16, ge=2)
     """Of one ranking: a tournament of n compares n (n - 1) / 2 pairs."""
+    max_draws: int = Field(default=4096, ge=1)
+    """Of one HTTP request: orders times votes times comparisons, over its whole batch."""
+    max_prompt_chars: int = Field(default=20_000_000, ge=1)
+    """Of all prompts that one HTTP request is made into: texts times comparisons."""
     max_text_chars: int = Field(default=200_000, ge=1)
     """Of a prompt, and of each response."""
     max_new_tokens: int = Field(default=2048, ge=1)

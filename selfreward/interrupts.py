@@ -22,6 +22,10 @@ NAP_S = 0.5
 _asked = threading.Event()
 
 
+class LimitReachedError(TimeoutError):
+    """`run_in_thread` gave up waiting; the work's own TimeoutError is another."""
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """For the block's duration both signals raise KeyboardInterrupt and are remembered."""
@@ -82,7 +86,7 @@ def run_in_thread(work: Callable[[], T], name: str, limit_s: float) -> T:
     The caller waits as in `iterate_in_thread`.
 
     Raises:
-        TimeoutError: it is not done; the thread is left behind, to end with the process.
+        LimitReachedError: it is not done; the thread is left behind, to end with the process.
     """
     outcome: list[tuple[T | None, BaseException | None]] = []
 
@@ -99,7 +103,7 @@ def run_in_thread(work: Callable[[], T], name: str, limit_s: float) -> T:
         check()
         left = deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"{name} is not done within {limit_s:g} seconds")
+            raise LimitReachedError(f"{name} is not done within {limit_s:g} seconds")
         thread.join(min(NAP_S, left))
     result, error = outcome[0]
     if error is not None:

@@ -95,9 +95,9 @@ def test_too_few_answers_refuse(layout: Layout) -> None:
 
 
 def test_a_run_on_cloud_storage_must_name_the_database() -> None:
-    run = make_run(Layout("memory://runs/one"), min_human_agreement=0.6)
+    raw = {"run_dir": "s3://bucket/run", "promotion": {"min_human_agreement": 0.6}}
     with pytest.raises(ConfigError, match=r"needs promotion\.review_database"):
-        refused_by_people(run, 1)
+        parse_config(raw)
 
 
 def test_the_other_loop_refuses_the_setting() -> None:

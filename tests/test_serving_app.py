@@ -88,7 +88,8 @@ def test_a_stream_has_the_explanation_and_ends_with_the_judgment(client: TestCli
 def test_the_openai_routes(client: TestClient) -> None:
     listed = [card["id"] for card in client.get("/v1/models").json()["data"]]
     assert listed[0] == "judge"
-    asked = {"model": "judge", "messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 8}
+    turns = [{"role": "user", "content": "Hello?"}]
+    asked = {"model": "judge", "messages": turns, "max_tokens": 8, "seed": 7}
     whole = client.post("/v1/chat/completions", json=asked).json()
     assert whole["object"] == "chat.completion"
     assert whole["choices"][0]["message"]["content"]
@@ -280,3 +281,36 @@ def test_the_serve_config_file_names_what_exists() -> None:
     service = parse_as(ServiceConfig, {}, arguments.overrides, "serve_judge.yaml").serving
     assert service.auth.enabled
     assert service.autoscaling.max_replicas == 8
+
+
+def test_what_is_no_text_is_refused_and_a_request_cannot_ask_for_everything(
+    client: TestClient,
+) -> None:
+    half = json.dumps("\ud800")
+    asked = f'{{"model": "judge", "messages": [{{"role": "user", "content": {half}}}]}}'
+    headers = {"content-type": "application/json"}
+    for route, body in (
+        ("/v1/chat/completions", asked),
+        ("/get_reward", f'{{"query": [{half}]}}'),
+        ("/v1/judge/score", f'{{"prompt": "Ask", "response": {half}}}'),
+    ):
+        answer = client.post(route, content=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (
+            422,
+            "invalid_request_error",
+        )
+    # 64 rankings of 16 responses: 120 pairs in 2 orders with 16 votes each.
+    whole = {"prompt": "Ask", "responses": [f"answer {i}" for i in range(16)], "votes": 16}
+    answer = client.post("/v1/judge/rank", json={"batch": [whole] * 64})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (422, "too_many_draws")
+    assert error["message"].startswith("245760 draws")
+
+
+def test_a_chat_beyond_the_context_has_its_status_streamed_or_not(client: TestClient) -> None:
+    turns = [{"role": "user", "content": "word " * 10_000}]
+    for stream in (False, True):
+        body = {"model": "judge", "messages": turns, "stream": stream}
+        answer = client.post("/v1/chat/completions", json=body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from selfreward.benchmarks.load import Answered, run_load
+from selfreward.benchmarks.service import engine_processes
 from tests.loop_tools import wait_until
 from tests.serving_tools import PAIR, answers, free_port, start_serving
 from tests.tiny_model import make_tiny_model
@@ -83,7 +84,7 @@ def versions_of(found: list[Answered]) -> list[int]:
 
 
 def test_a_promotion_under_load_fails_nothing_and_mixes_nothing(
-    running: Running, tmp_path: Path
+    running: Running, tmp_path: Path, tiny_model: Path
 ) -> None:
     other = make_tiny_model(tmp_path / "other", seed=1)
 
@@ -100,69 +101,72 @@ def test_a_promotion_under_load_fails_nothing_and_mixes_nothing(
         run_load(f"{running.address}/v1/judge/pairwise", pairs, clients=8, seconds=2)
     )
     assert set(versions_of(after)) == {2}
+    assert set(versions_of(found)) == {1, 2}
+    names = {1: str(tiny_model), 2: str(other)}
     for each in [*found, *after]:
-        assert each.body["judge"]["model"] == (
-            str(other) if each.body["judge"]["version"] == 2 else each.body["judge"]["model"]
-        )
+        assert each.body["judge"]["model"] == names[each.body["judge"]["version"]]
 
 
-def engine_replicas(running: Running) -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(running.process.pid).children(recursive=True):
-        try:
-            title = " ".join(process.cmdline())
-        except psutil.NoSuchProcess:
-            continue
-        # By its class once it has worked, by its actor's name before.
-        if "ServeReplica:selfreward:engine" in title or "selfreward#engine#" in title:
-            found.append(process)
-    return found
+def current_version(running: Running) -> int:
+    history = httpx.get(f"{running.address}/v1/version", timeout=30).json()
+    version: int = history["current"]["judge"]["version"]
+    return version
 
 
 def test_a_killed_replica_costs_no_request_and_its_successor_serves_the_current_version(
     running: Running,
 ) -> None:
-    before = engine_replicas(running)
+    before = engine_processes(running.process.pid)
     assert len(before) == 2
+    version = current_version(running)
 
     async def kill() -> None:
         before[0].kill()
 
     found, _ = load_while(running.address, kill, seconds=6)
-    assert set(versions_of(found)) == {2}
+    assert set(versions_of(found)) == {version}
     wait_until(
         "two replicas again",
-        lambda: len(engine_replicas(running)) == 2 and before[0] not in engine_replicas(running),
+        lambda: (
+            len(engine_processes(running.process.pid)) == 2
+            and before[0] not in engine_processes(running.process.pid)
+        ),
     )
     after = asyncio.run(
         run_load(f"{running.address}/v1/judge/pairwise", pairs, clients=8, seconds=3)
     )
-    assert set(versions_of(after)) == {2}
+    assert set(versions_of(after)) == {version}
 
 
-def test_a_batch_is_of_one_version_while_judges_change(running: Running) -> None:
+def test_a_batch_is_of_one_version_while_judges_change(running: Running, tmp_path: Path) -> None:
+    # A batch is held up by no change, and none of them is judged by two versions.
+    other = str(make_tiny_model(tmp_path / "other", seed=2))
+    httpx.post(f"{running.address}/admin/promote", json={"model": other}, timeout=60)
+
     async def back_and_forth() -> list[int]:
         numbers = []
         async with httpx.AsyncClient(timeout=60) as http:
             for _ in range(4):
                 answer = await http.post(f"{running.address}/admin/rollback")
                 numbers.append(answer.json()["judge"]["version"])
+                await asyncio.sleep(0.5)
         return numbers
 
     async def drive() -> tuple[list[Answered], list[int]]:
         url = f"{running.address}/v1/judge/pairwise"
         load = asyncio.create_task(
-            run_load(url, lambda n: {"batch": [pairs(n)] * 6}, clients=4, seconds=4)
+            run_load(url, lambda n: {"batch": [pairs(n)] * 6}, clients=4, seconds=5)
         )
         await asyncio.sleep(1)
         numbers = await back_and_forth()
         return await load, numbers
 
     found, numbers = asyncio.run(drive())
-    assert numbers == [3, 4, 5, 6]
+    assert numbers == list(range(numbers[0], numbers[0] + 4))
     for each in found:
         assert each.status == 200
         assert len({j["judge"]["version"] for j in each.body["batch"]}) == 1
+    assert len({each.body["batch"][0]["judge"]["version"] for each in found}) > 1
 
 
 def test_the_page_and_the_documents_are_there(running: Running) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from selfreward.errors import DataError
+from selfreward.errors import DataError, StorageError
 from selfreward.layout import Layout, join
 from selfreward.serving.review.history import promotion_history
 from selfreward.serving.review_wire import PromotedJudge
@@ -175,5 +175,5 @@ def test_a_folder_without_a_run_and_a_broken_pointer_are_told(tmp_path: Path) ->
         promotion_history(Layout(str(tmp_path)))
     layout = new_run(str(tmp_path), "self_taught", 1)
     files.write_json(layout.current, {"now": 1})
-    with pytest.raises(DataError, match=r"current\.json is no pointer of this version: put a back"):
+    with pytest.raises(StorageError, match=r"current\.json is no pointer of this version"):
         promotion_history(layout)

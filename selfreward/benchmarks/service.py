@@ -2,6 +2,7 @@
 death of a replica, and beyond its capacity."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 import psutil
+import yaml
 
 from selfreward.benchmarks.load import Answered, latency, run_load, statuses
 from selfreward.config_serving import ServiceConfig
@@ -40,8 +42,8 @@ def _chat(model: str) -> Any:
         return {
             "model": model,
             "messages": [{"role": "user", "content": _prompt(number)}],
-            "temperature": 0.7,
-            "seed": number,
+            # Greedy: seeded draws would compare this project's CPU sampler with vLLM's own.
+            "temperature": 0,
             "max_tokens": NEW_TOKENS,
         }
 
@@ -95,8 +97,11 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def _service(config: ServiceConfig, folder: Path, *overrides: str) -> Iterator[tuple[str, int]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "service.yaml"
+    settings.write_text(yaml.safe_dump(config.model_dump(mode="json", include={"model", "engine"})))
     command = [
-        *(sys.executable, "-m", "selfreward", "serve", config.model.name, "--no-auth"),
+        *(sys.executable, "-m", "selfreward", "serve", "--config", str(settings), "--no-auth"),
         f"serving.port={PORT}",
         f"serving.state_dir={folder}",
         "serving.limits.rate=null",
@@ -112,7 +117,8 @@ def _service(config: ServiceConfig, folder: Path, *overrides: str) -> Iterator[t
 def _raw(config: ServiceConfig) -> Iterator[str]:
     """vLLM's own server with the same model and engine settings."""
     folder = resolve_model(config.model.name)
-    arguments = engine_arguments(folder, config.engine, "cpu")
+    device = "cuda" if shutil.which("nvidia-smi") and config.engine.device != "cpu" else "cpu"
+    arguments = engine_arguments(folder, config.engine, device)
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
         *("--host", "127.0.0.1", "--port", str(RAW_PORT), "--served-model-name", "judge"),
@@ -125,9 +131,9 @@ def _raw(config: ServiceConfig) -> Iterator[str]:
         elif value is False:
             command.append(option.replace("--", "--no-", 1))
         else:
-            command += [option, str(value)]
+            command += [option, json.dumps(value) if isinstance(value, dict) else str(value)]
     base = f"http://127.0.0.1:{RAW_PORT}"
-    with _process(command, replica_env(config.engine, "cpu"), f"{base}/health"):
+    with _process(command, replica_env(config.engine, device), f"{base}/health"):
         yield base
 
 
@@ -227,14 +233,13 @@ def _swap_figures(answers: list[Answered], changes: list[tuple[float, float]]) -
 
 def _nudged(folder: str, target: Path) -> Path:
     """The same model with one number changed: other weights that judge alike."""
-    from safetensors.numpy import load_file, save_file
+    from safetensors.torch import load_file, save_file
 
     shutil.copytree(folder, target)
     path = sorted(target.glob("*.safetensors"))[0]
     weights = load_file(path)
     name = sorted(weights)[0]
-    weights[name] = weights[name].copy()
-    weights[name].flat[0] += weights[name].dtype.type(0.01)
+    weights[name].view(-1)[0] += 0.01
     save_file(weights, path, metadata={"format": "pt"})
     return target
 
@@ -254,30 +259,37 @@ def replica_killed(
                 run_load(f"{base}/v1/judge/pairwise", _pair, clients=clients, seconds=seconds)
             )
             await asyncio.sleep(seconds / 3)
-            _engine_process(pid).kill()
-            return await load, begin + seconds / 3 - begin
+            (victim,) = await asyncio.to_thread(engine_processes, pid)
+            victim.kill()
+            killed = time.monotonic() - begin
+            return await load, killed
 
         answers, killed = asyncio.run(drive())
     good = [a for a in answers if a.status == 200]
-    after = [a.end for a in good if a.end > killed]
+    judged = [a for a in good if a.body["outcome"] in ("choice", "tie")]
+    after = [a.end for a in judged if a.start > killed]
     return {
         "requests": len(answers),
         "statuses": statuses(answers),
         "failed": sum(a.status != 200 for a in answers),
+        "no_verdict": len(good) - len(judged),
         "first_answer_after_s": round(min(after) - killed, 1) if after else None,
         "longest_wait_s": round(max(a.seconds for a in answers), 1),
     }
 
 
-def _engine_process(pid: int) -> psutil.Process:
+def engine_processes(pid: int) -> list[psutil.Process]:
+    """The engine's replicas under a process that serves."""
+    found = []
     for process in psutil.Process(pid).children(recursive=True):
         try:
             title = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if "ServeReplica:selfreward:engine" in title:
-            return process
-    raise RuntimeError("no engine replica found")
+        # By its class once it has worked, by its actor's name before.
+        if "ServeReplica:selfreward:engine" in title or "selfreward#engine#" in title:
+            found.append(process)
+    return found
 
 
 def beyond_capacity(config: ServiceConfig, seconds: float = 30.0) -> dict[str, Any]:
@@ -290,9 +302,18 @@ def beyond_capacity(config: ServiceConfig, seconds: float = 30.0) -> dict[str, A
         url = f"{base}/v1/judge/pairwise"
         asyncio.run(run_load(url, _pair, clients=8, seconds=5))
         before = _memory_mib(pid)
-        answers = asyncio.run(
-            run_load(url, _pair, clients=64, seconds=seconds, max_requests=20_000)
-        )
+
+        async def drive() -> tuple[list[Answered], int]:
+            load = asyncio.create_task(
+                run_load(url, _pair, clients=64, seconds=seconds, max_requests=20_000)
+            )
+            peak = before
+            while not load.done():
+                peak = max(peak, await asyncio.to_thread(_memory_mib, pid))
+                await asyncio.sleep(1)
+            return await load, peak
+
+        answers, peak = asyncio.run(drive())
         after = _memory_mib(pid)
     refused = [a for a in answers if a.status in (429, 503)]
     return {
@@ -301,7 +322,8 @@ def beyond_capacity(config: ServiceConfig, seconds: float = 30.0) -> dict[str, A
         "refused_with_retry_after": sum(a.retry_after is not None for a in refused),
         "refused": len(refused),
         "without_answer": sum(a.status == 0 for a in answers),
-        "memory_mib": {"before": before, "after": after},
+        "seconds": round(max(a.end for a in answers), 1),
+        "memory_mib": {"before": before, "peak": peak, "after": after},
     }
 
 
@@ -309,7 +331,9 @@ def _memory_mib(pid: int) -> int:
     total = 0
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         try:
-            total += process.memory_info().rss
+            info = process.memory_info()
+            # Ray's object store is shared: each process would count it again.
+            total += info.rss - info.shared
         except psutil.Error:
             continue
     return total >> 20

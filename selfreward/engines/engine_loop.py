@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from selfreward.errors import EngineError, TransientEngineError
@@ -89,7 +89,7 @@ class EngineLoop:
             self._commands.put(lambda engine: self._abort(engine, request_id))
             raise
 
-    async def stream(self, prompt: Any, params: Any) -> AsyncIterator[Any]:
+    async def stream(self, prompt: Any, params: Any) -> AsyncGenerator[Any, None]:
         """Yields the outputs of one request as they come, the finished one last.
 
         `params` ask for deltas. Leaving the iteration early aborts the request. Errors as in

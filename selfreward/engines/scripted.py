@@ -294,6 +294,9 @@ class ScriptedReplica:
             request_id=request.id, model=model, draws=draws, num_prompt_tokens=num_prompt_tokens
         )
 
+    async def fetch(self, model: ModelRef, folder: str) -> None:
+        """Nothing is to be brought: there are no weights."""
+
     async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float:
         """Changes the weights the replica says it holds; returns the seconds it took."""
         start = time.monotonic()

@@ -6,6 +6,7 @@ Beyond 300 lines, since whatever imports vLLM has to stand here.
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from selfreward.config import EngineConfig
@@ -212,11 +213,14 @@ class VLLMReplica:
                     return
                 params = sampling_params(request.sampling, prompt.room, prompt.logps_ids, True)
                 grown = [GrownOutput() for _ in range(request.sampling.n)]
-                async for output in self._loop.stream({"prompt_token_ids": prompt.ids}, params):
-                    for piece in output.outputs:
-                        grown[piece.index].add(piece)
-                        if piece.text:
-                            yield Delta(draw=piece.index, text=piece.text)
+                stream = self._loop.stream({"prompt_token_ids": prompt.ids}, params)
+                # Closed before the gate is: what was left must be gone when weights change.
+                async with aclosing(stream) as outputs:
+                    async for output in outputs:
+                        for piece in output.outputs:
+                            grown[piece.index].add(piece)
+                            if piece.text:
+                                yield Delta(draw=piece.index, text=piece.text)
             except RequestRefusedError as error:
                 yield refused(request, model, 0, error)
                 return
@@ -252,6 +256,14 @@ class VLLMReplica:
             ids, target = self._prompts.target_ids(request.messages, request.target)
         logps_ids = self._prompts.single_token_ids(request.sampling.logps_of)
         return TokenPrompt(ids=ids, target=target, logps_ids=logps_ids, context=context)
+
+    async def fetch(self, model: ModelRef, folder: str) -> None:
+        """Brings weights to this node, where they are not yet; requests go on meanwhile.
+
+        Raises:
+            ModelNotFoundError: this node does not see them.
+        """
+        await asyncio.to_thread(folder_on_this_node, model, folder)
 
     async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float:
         """Loads other weights of the same shapes into the running engine; returns the seconds.

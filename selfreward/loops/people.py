@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-from selfreward.errors import ConfigError, DataError
 from selfreward.layout import join
 from selfreward.loops.steps import Run
 from selfreward.metrics.human_gate import human_agreement_gate
-
-ALL_TASKS = 1_000_000_000
 
 
 def refused_by_people(run: Run, iteration: int) -> str | None:
@@ -18,14 +15,15 @@ def refused_by_people(run: Run, iteration: int) -> str | None:
     with the answers in the review store.
 
     Raises:
-        ConfigError: the review store is not named and cannot be where the service puts it.
+        ConfigError: the review store does not open.
+        DataError: files of the run do not fit each other.
     """
     config = run.config.promotion
     if config.min_human_agreement is None:
         return None
     # Loaded here: a run that asks nobody needs no database.
     from selfreward.serving.review.agreement import agreement_report, item_verdicts
-    from selfreward.serving.review.queue import draw_tasks
+    from selfreward.serving.review.queue import answered_tasks
     from selfreward.serving.review.store import ReviewStore
 
     agreement, num = None, 0
@@ -37,11 +35,7 @@ def refused_by_people(run: Run, iteration: int) -> str | None:
         finally:
             store.close()
         answered = {answer.task_id for answer in answers}
-        try:
-            tasks = draw_tasks(run.layout, ALL_TASKS, run.config.loop.seed)
-        except DataError:
-            tasks = []
-        items = [task for task in tasks if task.id in answered]
+        items = answered_tasks(run.layout, answered) if answered else []
         known = {item.id for item in items}
         kept = [answer for answer in answers if answer.task_id in known]
         report = agreement_report(items, kept, item_verdicts(items))
@@ -57,10 +51,5 @@ def _database_url(run: Run) -> str | None:
     """The store's URL; None where nobody has reviewed this run yet."""
     if run.config.promotion.review_database is not None:
         return run.config.promotion.review_database
-    path = join(run.layout.root, "serving", "review.sqlite")
-    if "://" in path:
-        raise ConfigError(
-            "promotion.min_human_agreement needs promotion.review_database, the URL of the review"
-            f" service's database, since the run lies in {run.layout.root}"
-        )
-    return f"sqlite:///{Path(path).absolute()}" if Path(path).is_file() else None
+    path = Path(join(run.layout.root, "serving", "review.sqlite"))
+    return f"sqlite:///{path.absolute()}" if path.is_file() else None

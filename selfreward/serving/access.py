@@ -26,6 +26,8 @@ _CHALLENGE = {"www-authenticate": "Bearer"}
 _BEARER = HTTPBearer(auto_error=False, description="An API key, `sr-…`.")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+IN_PROCESS = "testclient"
+"""The peer of a client in the same process, which no address on a network can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,8 @@ def _password(request: Request) -> str | None:
 def _refuse_other_hosts(request: Request) -> None:
     """Without keys only what calls itself local is answered: a name of the attacker's that leads
     to the loopback address would make any page one of this very site."""
-    if request.url.hostname not in LOOPBACK:
+    peer = request.client.host if request.client else ""
+    if request.url.hostname not in LOOPBACK or peer not in (*LOOPBACK, IN_PROCESS):
         raise api_error(403, "other_host", "without keys this service answers to localhost only")
 
 

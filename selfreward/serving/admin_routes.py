@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from selfreward.serving.access import require
 from selfreward.serving.http_errors import api_error
-from selfreward.serving.judge_routes import REFUSALS, Here
+from selfreward.serving.judge_routes import REFUSALS, Here, service_of
 from selfreward.serving.telemetry import CONTENT_TYPE_LATEST
 from selfreward.serving.wire import (
     ErrorBody,
@@ -31,8 +31,8 @@ async def healthz() -> Health:
 
 @health_router.get("/readyz", operation_id="readyz", responses={503: {"model": ErrorBody}})
 async def readyz(request: Request) -> Health:
-    """Whether judgments can be asked for."""
-    _ = request.app.state.service.wanted
+    """Whether judgments can be asked for: an engine has answered."""
+    service_of(request).check_ready()
     return Health(status="ready")
 
 

@@ -6,14 +6,15 @@ ingress counts and queues, and sends a request again when the replica that had i
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from selfreward.config_serving import ServingConfig
@@ -46,10 +47,11 @@ from selfreward.serving.wire import (
 )
 from selfreward.storage.manifest import now
 
-T = TypeVar("T")
-
 APP_NAME = "selfreward"
 RETRY_WAIT_S = 0.5
+MAX_SENDS = 4
+"""A request that ends every replica it comes to must not take them all along. Where there is no
+replica the handle itself waits for one."""
 PENDING_FACTOR = 2
 """Requests a replica may hold, as a multiple of what is let in: never the reason for a refusal."""
 
@@ -145,22 +147,31 @@ class EngineHandle:
         async for piece in _told(streaming.chat_stream.remote(request, wanted)):
             yield piece
 
-    async def _again(self, send: Callable[[], Awaitable[T]]) -> T:
+    async def _again(self, send: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + self._recovery_s
-        while True:
+        for sent in itertools.count(1):
+            response = send()
             try:
-                return await send()
+                return await response
+            except asyncio.CancelledError:
+                # Ray stops nothing by itself when nobody waits any more.
+                response.cancel()
+                raise
             except Exception as error:
-                if not _is_lost(error) or time.monotonic() > deadline:
+                if not _is_lost(error) or sent >= MAX_SENDS or time.monotonic() > deadline:
                     raise _ours(error) from error
             await asyncio.sleep(RETRY_WAIT_S)
+        raise AssertionError("unreachable")
 
 
-async def _told(pieces: AsyncIterator[T]) -> AsyncIterator[T]:
+async def _told(pieces: Any) -> AsyncIterator[Any]:
     """What was streamed cannot be taken back, so a lost stream is an error and not begun again."""
     try:
         async for piece in pieces:
             yield piece
+    except (asyncio.CancelledError, GeneratorExit):
+        pieces.cancel()
+        raise
     except Exception as error:
         raise _ours(error) from error
 
@@ -175,8 +186,6 @@ def _ours(error: Exception) -> Exception:
     own = own_error_in(error)
     if own is not None:
         return own
-    if isinstance(error, BackPressureError):
-        return EngineError("the engine's queue is full")
     if _is_lost(error) or isinstance(error, RayServeException):
         return EngineError("no replica of the engine is there; one is being started")
     return error

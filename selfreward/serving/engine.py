@@ -6,6 +6,7 @@ holds an older one changes before it begins, once what it is busy with has ended
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Delta, GenerationRequest
 from selfreward.engines.replica import ReplicaSpec, Wanted, WeightsGate
-from selfreward.errors import TransientEngineError
+from selfreward.errors import EngineError, TransientEngineError, UserError
 from selfreward.records import ModelRef
 from selfreward.serving.pairwise import plan_pairwise
 from selfreward.serving.ranking import plan_rank
@@ -33,6 +34,8 @@ from selfreward.serving.wire import (
 
 Judgment = PairwiseJudgment | ScoreJudgment | RankJudgment
 
+_log = logging.getLogger("selfreward.serving")
+
 
 class Replica(Protocol):
     """What is needed of an engine's replica; the pool's classes have it."""
@@ -44,6 +47,8 @@ class Replica(Protocol):
     def generate_stream(
         self, request: GenerationRequest, expected_fingerprint: str
     ) -> AsyncIterator[Delta | Completion]: ...
+
+    async def fetch(self, model: ModelRef, folder: str) -> None: ...
 
     async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float: ...
 
@@ -122,11 +127,10 @@ class JudgeEngine:
 
     def __init__(self, replica: Replica, version: ServedVersion, config: ServingConfig) -> None:
         self.version = version
-        self.swap_seconds: list[float] = []
         self._replica = replica
         self._config = config
         self._gate = WeightsGate("engine", version.model)
-        self._changing = asyncio.Lock()
+        self._turning: asyncio.Task[None] | None = None
 
     async def judge(
         self, requests: Sequence[JudgeRequest], wanted: ServedVersion, request_id: str
@@ -222,7 +226,10 @@ class JudgeEngine:
 
     async def chat(self, request: GenerationRequest, wanted: ServedVersion) -> Answer:
         """Writes a completion of a conversation. Errors as in `judge`, and EngineError."""
-        async with self._session(wanted) as version:
+        async with (
+            asyncio.timeout(self._config.limits.request_timeout_s),
+            self._session(wanted) as version,
+        ):
             (completion,) = await self._generate([request])
             return Answer(version=version.wire(), completion=completion)
 
@@ -255,17 +262,25 @@ class JudgeEngine:
     @asynccontextmanager
     async def _session(self, wanted: ServedVersion) -> AsyncIterator[ServedVersion]:
         """Holds the weights still for one request, which begins under `wanted` or a later one."""
-        if wanted.number > self.version.number:
-            await self._change(wanted)
+        while wanted.number > self.version.number:
+            if self._turning is None or self._turning.done():
+                self._turning = asyncio.ensure_future(self._turn(wanted))
+            # In a task of its own: a caller who leaves must not leave half a change behind.
+            await asyncio.shield(self._turning)
         async with self._gate.request(None):
             yield self.version
 
-    async def _change(self, wanted: ServedVersion) -> None:
+    async def _turn(self, wanted: ServedVersion) -> None:
         timeout_s = self._config.limits.request_timeout_s
-        async with self._changing:
-            if wanted.number <= self.version.number:
-                return  # another request has changed them meanwhile
+        try:
+            # What may be a long download is done while requests go on.
+            await self._replica.fetch(wanted.model, wanted.folder)
             async with self._gate.change(timeout_s):
-                seconds = await self._replica.swap(wanted.model, wanted.folder, timeout_s)
-                self.swap_seconds.append(seconds)
+                await self._replica.swap(wanted.model, wanted.folder, timeout_s)
                 self.version = wanted
+        except TransientEngineError as error:
+            raise ReplicaLostError(str(error)) from error
+        except UserError as error:
+            # No mistake of the caller's: this node does not see what was promoted.
+            _log.error("version %d cannot be loaded: %s", wanted.number, error)
+            raise EngineError(f"version {wanted.number} cannot be loaded here yet") from error

@@ -33,7 +33,8 @@ from selfreward.serving.wire import (
 J = TypeVar("J", bound=Judgment)
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody} for status in (400, 401, 403, 413, 422, 429, 500, 503, 504)
+    status: {"model": ErrorBody}
+    for status in (400, 401, 403, 408, 413, 415, 422, 429, 500, 503, 504)
 }
 """For the OpenAPI document: every refusal has the same body."""
 EVENT_STREAM = "text/event-stream"

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from selfreward.config_serving import ServingConfig
-from selfreward.errors import DataError
+from selfreward.engines.models import fetch_folder
+from selfreward.errors import DataError, SelfRewardError
 from selfreward.layout import Layout
 from selfreward.serving.version_store import (
     VersionStore,
@@ -108,7 +109,14 @@ class VersionKeeper:
             UserError: there is no such thing, or it is not complete.
         """
         async with self._changing:
-            model, folder = await asyncio.to_thread(resolve_promotion, request, self._served.layout)
+            try:
+                model, folder = await asyncio.to_thread(
+                    resolve_promotion, request, self._served.layout
+                )
+            except SelfRewardError:
+                raise
+            except Exception as error:  # a name too long for the disk, a folder nobody may read
+                raise DataError(f"what is to be promoted cannot be read: {error}") from error
             return await self._turn(self._book.promote(model, folder, since=now()))
 
     async def rollback(self) -> ServedVersion:
@@ -137,14 +145,11 @@ class VersionKeeper:
 def check_same_shapes(folder: str, current: str) -> None:
     """Weights of other shapes cannot be loaded into the engine that runs.
 
-    Told before a change, since an engine that failed half way would have to start anew. Weights
-    behind a URL are not looked at here.
+    Told before a change, since an engine that failed half way would have to start anew.
 
     Raises:
-        DataError: a tensor is missing, new or of another shape.
+        DataError: a tensor is missing, new or of another shape, or a file cannot be read.
     """
-    if "://" in folder or "://" in current:
-        return
     new, old = _shapes(folder), _shapes(current)
     for name in sorted(new.keys() | old.keys()):
         if new.get(name) != old.get(name):
@@ -158,11 +163,15 @@ def check_same_shapes(folder: str, current: str) -> None:
 def _shapes(folder: str) -> dict[str, tuple[int, ...]]:
     from pathlib import Path
 
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
+    local = fetch_folder(folder) if "://" in folder else folder
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with safe_open(path, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - it is no dict
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
+    for path in sorted(Path(local).glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - it is no dict
+                    shapes[name] = tuple(tensors.get_slice(name).get_shape())
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path} cannot be read: {error}") from None
     return shapes

@@ -86,8 +86,12 @@ async def chat(body: ChatRequest, request: Request, service: Here) -> object:
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
         pieces = service.chat_stream(wanted)
+        # Asked for before the status is sent: a refusal then still has its own.
+        first = await anext(pieces)
+        if isinstance(first, Answer):
+            _refuse_failed(first.completion)
         return StreamingResponse(
-            _chunks(pieces, name, created, body, usage), media_type=EVENT_STREAM
+            _chunks(_chained(first, pieces), name, created, body, usage), media_type=EVENT_STREAM
         )
     answer = await service.chat(wanted)
     _refuse_failed(answer.completion)
@@ -106,6 +110,14 @@ async def chat(body: ChatRequest, request: Request, service: Here) -> object:
         ],
         usage=_usage(answer.completion),
     )
+
+
+async def _chained(
+    first: Delta | Answer, rest: AsyncIterator[Delta | Answer]
+) -> AsyncIterator[Delta | Answer]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def _generation(body: ChatRequest, request: Request, service: Service) -> GenerationRequest:
@@ -127,7 +139,7 @@ def _generation(body: ChatRequest, request: Request, service: Service) -> Genera
 
 def _refuse_failed(completion: Completion) -> None:
     if completion.error == "prompt_too_long":
-        raise api_error(422, "context_length_exceeded", completion.detail, param="messages")
+        raise api_error(400, "context_length_exceeded", completion.detail, param="messages")
     if completion.error is not None:
         raise api_error(422, completion.error, completion.detail)
 

@@ -6,13 +6,14 @@ than the one asked for.
 """
 
 import json
+import secrets
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from selfreward.engines.protocol import GenerationRequest, Sampling
 from selfreward.records import Message
-from selfreward.serving.wire import MAX_MESSAGES
+from selfreward.serving.wire import MAX_MESSAGES, Unicode
 
 _UNSPOKEN = (
     "tools",
@@ -28,6 +29,16 @@ _UNSPOKEN = (
     "modalities",
     "prediction",
     "web_search_options",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "min_tokens",
+    "ignore_eos",
+    "stop_token_ids",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "structured_outputs",
 )
 """Refused unless absent, null, false, 0 or empty."""
 
@@ -38,12 +49,12 @@ class _Open(BaseModel):
 
 class TextPart(_Open):
     type: Literal["text"]
-    text: str
+    text: Unicode
 
 
 class ChatTurn(_Open):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Unicode | list[TextPart]
 
     def message(self) -> Message:
         text = self.content
@@ -81,7 +92,7 @@ class ChatRequest(_Open):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Unicode | Annotated[list[Unicode], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -116,7 +127,8 @@ class ChatRequest(_Open):
                 top_p=self.top_p or 1.0,
                 max_tokens=self.tokens_wanted(most_tokens),
                 n=self.n or 1,
-                seed=self.seed or 0,
+                # Without one every call is another draw, as callers of OpenAI expect.
+                seed=secrets.randbelow(2**31) if self.seed is None else self.seed,
                 stop=(stop,) if isinstance(stop, str) else tuple(stop),
                 json_schema=json.dumps(form.schema_) if form else None,
             ),

@@ -77,7 +77,7 @@ def _opened(storage: str) -> Any:
     if scheme != "memory":
         if find_spec("redis") is None:
             raise ConfigError(
-                f"limits.rate_storage={scheme}://… needs a package: pip install 'limits[redis]'"
+                f"limits.rate_storage={scheme}://… needs a package: pip install 'selfreward[redis]'"
             )
         options = {
             "implementation": "redispy",

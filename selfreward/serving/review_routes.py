@@ -1,14 +1,16 @@
 """`/v1/review/…`: tasks for people, their answers, agreement, the history, the export."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
-from selfreward.errors import DataError
+from selfreward.errors import DataError, StorageError
 from selfreward.layout import Layout
 from selfreward.serving.access import require
 from selfreward.serving.http_errors import api_error
@@ -32,6 +34,7 @@ from selfreward.serving.wire import ErrorBody
 T = TypeVar("T")
 
 STORE_TIMEOUT_S = 60.0
+_LOG = logging.getLogger("selfreward.serving")
 _REVIEWER: TypeAdapter[str] = TypeAdapter(Reviewer)
 
 router = APIRouter(prefix="/v1/review", tags=["review"], responses=REFUSALS)
@@ -47,8 +50,16 @@ class ReviewDesk:
 
     async def work(self, function: Callable[[], T]) -> T:
         """Runs what waits for the database or the storage outside the event loop."""
-        async with asyncio.timeout(STORE_TIMEOUT_S):
-            return await asyncio.to_thread(function)
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                return await asyncio.to_thread(function)
+        except TimeoutError:
+            message = "the review store did not answer"
+            raise api_error(504, "timed_out", message, retry_after_s=5) from None
+        except (SQLAlchemyError, StorageError) as error:
+            _LOG.error("the review store failed: %s", type(error).__name__)
+            message = "the review store is not there"
+            raise api_error(503, "review_unavailable", message, retry_after_s=5) from None
 
 
 def _desk(request: Request) -> ReviewDesk:

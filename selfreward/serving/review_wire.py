@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from selfreward.serving.wire import ChatMessage, JudgeVersion, Wire
+from selfreward.serving.wire import ChatMessage, JudgeVersion, Unicode, Wire
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Z]$")]
 """The letter a response is shown under: A, B, …"""
@@ -40,12 +40,12 @@ class ReviewTask(Wire):
 class ReviewAnswer(Wire):
     """Exactly one of `choice` and `ranking`, as the task's kind wants it."""
 
-    task_id: str
+    task_id: Unicode
     choice: Label | Literal["tie"] | None = None
     ranking: list[list[Label]] | None = None
     """From best to worst; equal ones stand together; every label exactly once."""
     harmful: list[Label] = Field(default_factory=list)
-    comment: Annotated[str, StringConstraints(max_length=4000)] = ""
+    comment: Annotated[Unicode, StringConstraints(max_length=4000)] = ""
     seconds: Annotated[float, Field(ge=0)] | None = None
     """How long the reviewer looked at the task."""
 

@@ -162,6 +162,43 @@ def _inline_pointwise(rubric: InlineRubric, rationale: bool) -> PointwiseRubric:
     )
 
 
+def choose_rubric(request: JudgeRequest, config: ServingConfig) -> PairwiseRubric | PointwiseRubric:
+    """Returns the rubric that a request is judged by; errors as in the two functions above."""
+    if isinstance(request, ScoreRequest) or (
+        isinstance(request, RankRequest) and request.method == "scores"
+    ):
+        return choose_pointwise_rubric(request, config)
+    return choose_pairwise_rubric(request, config)
+
+
+def num_prompts(request: JudgeRequest) -> int:
+    """How many prompts a request is made into."""
+    orders = 2 if request.both_orders else 1
+    if isinstance(request, PairwiseRequest):
+        return orders
+    if isinstance(request, ScoreRequest):
+        return 1
+    n = len(request.responses)
+    return n if request.method == "scores" else orders * n * (n - 1) // 2
+
+
+def num_prompt_chars(request: JudgeRequest) -> int:
+    """Characters of the caller's texts in all prompts of a request."""
+    prompt = request.prompt
+    asked = len(prompt) if isinstance(prompt, str) else sum(len(m.content) for m in prompt)
+    asked += len(request.reference or "")
+    if isinstance(request, PairwiseRequest):
+        shown = (len(request.first) + len(request.second)) * num_prompts(request)
+    elif isinstance(request, ScoreRequest):
+        shown = len(request.response)
+    else:
+        # Every response stands in as many prompts as the others, each prompt showing two.
+        each = 1 if request.method == "scores" else 2
+        total = sum(map(len, request.responses))
+        shown = total * each * num_prompts(request) // len(request.responses)
+    return asked * num_prompts(request) + shown
+
+
 def check_limits(request: JudgeRequest, limits: LimitsConfig) -> None:
     """Raises RequestError for a request beyond the limits or with nothing in it to judge.
 

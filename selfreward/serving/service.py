@@ -4,15 +4,23 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TypeVar
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Delta, GenerationRequest
 from selfreward.errors import EngineError, EngineTimeoutError, SelfRewardError, UserError
 from selfreward.serving.calls import EngineCalls, VersionCalls
-from selfreward.serving.engine import Answer, Judgment, RationaleDelta, make_plan
+from selfreward.serving.engine import Answer, Judgment, RationaleDelta
 from selfreward.serving.http_errors import ApiError, api_error
-from selfreward.serving.rubric_choice import JudgeRequest, RequestError, check_limits
+from selfreward.serving.rubric_choice import (
+    JudgeRequest,
+    RequestError,
+    check_limits,
+    choose_rubric,
+    num_prompt_chars,
+    num_prompts,
+)
 from selfreward.serving.shadow import Shadow
 from selfreward.serving.telemetry import Telemetry
 from selfreward.serving.versions import ServedVersion
@@ -47,16 +55,35 @@ class Service:
         self._engine = engine
         self._versions = versions
         self._wanted: ServedVersion | None = None
-        self._refreshing: asyncio.Task[None] | None = None
+        self._is_ready = False
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Learns which version is served, and keeps learning."""
-        self._take(await self._versions.current())
-        self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+        """Learns which version is served, keeps learning, and looks for an engine."""
+        limit_s = self.config.limits.request_timeout_s
+        self._take(await self._within(self._versions.current(), limit_s))
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._refresh()), loop.create_task(self._find_engine())]
 
     async def stop(self) -> None:
-        if self._refreshing is not None:
-            self._refreshing.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _find_engine(self) -> None:
+        """Asks for no judgments until an engine has answered: the model may load for minutes."""
+        while not self._is_ready:
+            try:
+                await self._engine.judge([], self.wanted, "ready")
+                self._is_ready = True
+            except Exception as error:  # whatever it is, it is tried again
+                _log.warning("no engine yet: %s", type(error).__name__)
+                await asyncio.sleep(self.config.follow_interval_s)
+
+    def check_ready(self) -> None:
+        """Raises ApiError 503 before an engine has answered for the first time."""
+        if not self._is_ready:
+            raise api_error(503, "starting", "the engine is starting", retry_after_s=5)
 
     async def _refresh(self) -> None:
         while True:
@@ -88,7 +115,7 @@ class Service:
         """Refuses what the engine would refuse, before it takes a place there.
 
         Raises:
-            ApiError: 413 or 422, naming the field.
+            ApiError: 422, naming the field where it is one.
         """
         limits = self.config.limits
         if len(requests) > limits.max_batch:
@@ -97,9 +124,17 @@ class Service:
         for request in requests:
             try:
                 check_limits(request, limits)
-                make_plan(request, self.config, "check")
+                choose_rubric(request, self.config)
             except RequestError as error:
                 raise as_api_error(error) from None
+        draws = sum(num_prompts(r) * r.votes for r in requests)
+        if draws > limits.max_draws:
+            message = f"{draws} draws in one request; this service makes {limits.max_draws}"
+            raise api_error(422, "too_many_draws", message)
+        chars = sum(num_prompt_chars(r) for r in requests)
+        if chars > limits.max_prompt_chars:
+            message = f"prompts of {chars} characters; this service reads {limits.max_prompt_chars}"
+            raise api_error(422, "too_many_characters", message)
 
     async def judge(self, requests: Sequence[JudgeRequest], request_id: str) -> list[Judgment]:
         """Judges requests that were checked, all by one version.
@@ -128,12 +163,16 @@ class Service:
     async def chat(self, request: GenerationRequest) -> Answer:
         """Writes a completion. Errors as in `judge`."""
         limit = self.config.limits.request_timeout_s
-        return await self._within(self._engine.chat(request, self.wanted), limit)
+        answer = await self._within(self._engine.chat(request, self.wanted), limit)
+        self._count_chat(answer)
+        return answer
 
     async def chat_stream(self, request: GenerationRequest) -> AsyncIterator[Delta | Answer]:
         """As `chat`, piece by piece; the whole comes last."""
         stream = self._engine.chat_stream(request, self.wanted)
         async for piece in self._each_within(stream, self.config.limits.request_timeout_s):
+            if isinstance(piece, Answer):
+                self._count_chat(piece)
             yield piece
 
     async def history(self) -> VersionHistory:
@@ -168,13 +207,24 @@ class Service:
         except Exception as error:
             raise as_api_error(error) from error
 
-    async def _each_within(self, stream: AsyncIterator[T], limit_s: float) -> AsyncIterator[T]:
-        try:
-            async with asyncio.timeout(limit_s + ANSWER_GRACE_S):
-                async for piece in stream:
-                    yield piece
-        except Exception as error:
-            raise as_api_error(error) from error
+    async def _each_within(self, stream: Any, limit_s: float) -> AsyncIterator[Any]:
+        until = asyncio.get_running_loop().time() + limit_s + ANSWER_GRACE_S
+        async with aclosing(stream):
+            while True:
+                try:
+                    # Around each piece: while a piece is being sent no timer may strike.
+                    async with asyncio.timeout_at(until):
+                        piece = await anext(stream)
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    raise as_api_error(error) from error
+                yield piece
+
+    def _count_chat(self, answer: Answer) -> None:
+        written = sum(draw.num_tokens for draw in answer.completion.draws)
+        read = answer.completion.num_prompt_tokens
+        self.telemetry.judged("chat", [answer.completion.error or "written"], read, written)
 
     def _count(self, judgments: Sequence[Judgment]) -> None:
         for judgment in judgments:

@@ -12,7 +12,7 @@ from selfreward.config_serving import ServiceConfig, ServingConfig
 from selfreward.engines.client import last_line
 from selfreward.engines.replica import ReplicaSpec
 from selfreward.errors import EngineError, ResourceError
-from selfreward.interrupts import run_in_thread
+from selfreward.interrupts import LimitReachedError, run_in_thread
 from selfreward.layout import Layout, absolute_path, join
 from selfreward.serving.keeper import Served, VersionKeeper
 from selfreward.serving.keys import KeyRing
@@ -104,21 +104,62 @@ def running(served: Served, config: ServiceConfig) -> Iterator[str]:
     from ray import serve
 
     from selfreward.preflight import ray_session
-    from selfreward.serving.deployments import build_application
+    from selfreward.serving.access import Access
+    from selfreward.serving.deployments import APP_NAME, build_application
+    from selfreward.serving.review_desk import open_desk
 
     # Here first, so that a mistake is one line on the terminal and not a replica that restarts.
     serving = config.serving
     check_port(serving.host, serving.port)
     VersionKeeper(served, serving)
+    Access.of(serving)
+    desk = open_desk(served, serving)
+    if desk is not None:
+        desk.store.close()
     with ray_session(config.ray):
         spec = replica_spec(config.engine, config.model.trust_remote_code)
+        shared = _joined_serve(serving)
         serve.start(http_options=_http_options(serving))
         application = build_application(served, spec, serving)
         try:
             _deploy(application, serving)
             yield f"http://{serving.host}:{serving.port}{serving.route_prefix.rstrip('/')}"
         finally:
-            serve.shutdown()
+            # Of a Serve that others use only this application goes.
+            if shared:
+                serve.delete(APP_NAME)
+            else:
+                serve.shutdown()
+
+
+def _joined_serve(serving: ServingConfig) -> bool:
+    """Whether Ray Serve runs on this cluster already.
+
+    Raises:
+        ResourceError: it listens elsewhere, or serves an application of this name.
+    """
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    from selfreward.serving.deployments import APP_NAME
+
+    status = serve.status()
+    if not status.proxies:
+        return False
+    if APP_NAME in status.applications:
+        raise ResourceError(
+            f"this cluster's Ray Serve runs an application {APP_NAME!r} already; end it first,"
+            " or promote its judge over HTTP"
+        )
+    # Ray has no public way to ask: it only warns, once it has ignored what one wanted.
+    listens = _get_global_client().http_config
+    found = (listens.host, listens.port)
+    if found != (serving.host, serving.port):
+        raise ResourceError(
+            f"this cluster's Ray Serve listens on {found[0]}:{found[1]} and cannot be moved; set"
+            f" serving.host={found[0]} serving.port={found[1]}"
+        )
+    return True
 
 
 def _deploy(application: Any, serving: ServingConfig) -> None:
@@ -132,12 +173,12 @@ def _deploy(application: Any, serving: ServingConfig) -> None:
 
     try:
         run_in_thread(deploy, "serve", serving.start_timeout_s)
-    except TimeoutError:
+    except LimitReachedError:
         raise EngineError(
             f"the service was not up within serving.start_timeout_s={serving.start_timeout_s:g}"
             " seconds; `ray status` tells whether the cluster has room for it"
         ) from None
-    except RuntimeError as error:
+    except (RuntimeError, TimeoutError) as error:
         # Serve's text holds the remote traceback; the cause is its last line.
         raise EngineError(f"the service could not be started: {last_line(error)}") from error
 

@@ -23,7 +23,7 @@ from selfreward.records import ModelRef, content_id
 from selfreward.serving.versions import ServedVersion, VersionBook
 from selfreward.serving.wire import PromoteRequest
 from selfreward.storage import files
-from selfreward.storage.checkpoints import CurrentJudge
+from selfreward.storage.checkpoints import CurrentJudge, read_pointers
 
 STATE_FILE = "versions.json"
 COMPLETE = "COMPLETE"
@@ -110,24 +110,10 @@ def read_pointer(layout: Layout) -> CurrentJudge | None:
     Raises:
         StorageError: `current.json` cannot be read.
     """
-    *_, current = [None, *_pointers(layout)]
+    *_, current = [None, *read_pointers(layout)]
     if current is None or current.iteration == 0:
         return current
     return replace(current, checkpoint=layout.checkpoint(current.iteration))
-
-
-def _pointers(layout: Layout) -> list[CurrentJudge]:
-    """What the run has pointed to, the newest last."""
-    try:
-        data = files.read_json(layout.current)
-        return [CurrentJudge(**row) for row in (*data["history"], data["current"])]
-    except FileNotFoundError:
-        return []
-    except (KeyError, TypeError):
-        raise StorageError(
-            f"{layout.current} is no pointer of this version; put a backup of it back, or remove"
-            " it and run the loop again"
-        ) from None
 
 
 def prepare(book: VersionBook) -> VersionBook:
@@ -264,7 +250,7 @@ def _is_complete(layout: Layout, iteration: int) -> bool:
 
 
 def _seed(layout: Layout) -> tuple[ModelRef, str]:
-    recorded = next((p for p in reversed(_pointers(layout)) if p.iteration == 0), None)
+    recorded = next((p for p in reversed(read_pointers(layout)) if p.iteration == 0), None)
     model, folder = place_model(recorded.checkpoint if recorded else _seed_name(layout))
     if recorded is not None and model.fingerprint != recorded.fingerprint:
         raise DataError(

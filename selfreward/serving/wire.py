@@ -7,11 +7,29 @@ in, and have the body `ErrorBody`. The same classes are read by the server and b
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 MAX_MESSAGES = 200
 
-Text = Annotated[str, StringConstraints(min_length=1)]
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no text; send valid Unicode") from None
+    return text
+
+
+Unicode = Annotated[str, AfterValidator(_encodable)]
+"""A text that has a UTF-8 form: JSON can write half a surrogate pair, which has none."""
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_encodable)]
 """A text with at least one character; what is only space is refused where it is judged."""
 
 Shown = Literal["first_second", "second_first"]
@@ -266,8 +284,8 @@ class RewardRequest(Wire):
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
-    query: Annotated[list[str], Field(min_length=1)]
-    prompts: list[str] | None = None
+    query: Annotated[list[Unicode], Field(min_length=1)]
+    prompts: list[Unicode] | None = None
     labels: list[str | None] | None = None
 
 

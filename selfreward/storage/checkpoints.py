@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from selfreward.errors import StorageError
 from selfreward.layout import Layout
 from selfreward.storage import files
 from selfreward.storage.manifest import now
@@ -32,6 +33,24 @@ def read_current(layout: Layout) -> CurrentJudge | None:
     except FileNotFoundError:
         return None
     return CurrentJudge(**data["current"])
+
+
+def read_pointers(layout: Layout) -> list[CurrentJudge]:
+    """What the run has pointed to, the newest last; none before the first evaluation.
+
+    Raises:
+        StorageError: `current.json` cannot be read.
+    """
+    try:
+        data = files.read_json(layout.current)
+        return [CurrentJudge(**row) for row in (*data["history"], data["current"])]
+    except FileNotFoundError:
+        return []
+    except (KeyError, TypeError):
+        raise StorageError(
+            f"{layout.current} is no pointer of this version; put a backup of it back, or remove"
+            " it and run the loop again"
+        ) from None
 
 
 def write_current(layout: Layout, judge: CurrentJudge) -> None:

@@ -192,7 +192,7 @@ def _fit_within(job: TrainingJob) -> Any:
         return interrupts.run_in_thread(
             trainer.fit, f"train-{job.name}", job.config.timeout_s + STOP_GRACE_S
         )
-    except TimeoutError:
+    except interrupts.LimitReachedError:
         raise TrainingError(
             f"training job {job.name} did not end within training.timeout_s="
             f"{job.config.timeout_s:g} seconds"

@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from selfreward.errors import DataError
 from selfreward.layout import Layout, join
 from selfreward.serving.review.queue import num_iterations
 from selfreward.serving.review_wire import BiasFigure, PromotedJudge, PromotionHistory
 from selfreward.serving.versions import run_judge
 from selfreward.serving.wire import JudgeVersion, VersionEntry, VersionHistory
 from selfreward.storage import files
-from selfreward.storage.checkpoints import CurrentJudge
+from selfreward.storage.checkpoints import CurrentJudge, read_pointers
 from selfreward.storage.manifest import read_manifest
 
 NOT_SERVED = 0
@@ -42,13 +41,13 @@ def promotion_history(
     weights than those measured have no card.
 
     Raises:
-        DataError: there is no run, or its `current.json` is none.
-        StorageError: a file of the run cannot be read.
+        DataError: there is no run.
+        StorageError: a file of the run cannot be read, `current.json` for one.
     """
     entries = [] if served is None else [*served.history, served.current]
     if layout is None:
         return PromotionHistory(judges=[_row(entry, None, None) for entry in reversed(entries)])
-    pointers = _pointers(layout)
+    pointers = read_pointers(layout)
     figures = _Figures(layout)
     by_weights = {pointer.fingerprint: pointer for pointer in pointers}
     known = {entry.judge.fingerprint for entry in entries if entry.by in ("start", "run")}
@@ -93,20 +92,6 @@ def _time(text: str) -> datetime:
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _pointers(layout: Layout) -> list[CurrentJudge]:
-    """What the run pointed to, oldest first; none before its first evaluation."""
-    data = _json(layout.current)
-    if data is None:
-        return []
-    try:
-        return [CurrentJudge(**row) for row in (*data["history"], data["current"])]
-    except (KeyError, TypeError):
-        raise DataError(
-            f"{layout.current} is no pointer of this version: put a backup of it back, or remove it"
-            " and run the loop again"
-        ) from None
 
 
 class _Figures:

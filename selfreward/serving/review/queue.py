@@ -6,7 +6,7 @@ an instruction with their scores, to be ranked, and the pairs that became prefer
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain, combinations, product
 from typing import TypeVar
@@ -61,6 +61,18 @@ def draw_tasks(layout: Layout, max_tasks: int, seed: int) -> list[ReviewItem]:
             " with ratings; let it go on, or set review.enabled=false"
         )
     return tasks
+
+
+def answered_tasks(layout: Layout, answered: Set[str]) -> list[ReviewItem]:
+    """Returns the tasks of a run with these ids, with what its judges said by now.
+
+    Raises:
+        DataError: there is no run, or its files do not fit.
+        StorageError: a file of the run cannot be read.
+    """
+    iterations = num_iterations(layout)
+    found = chain(_pair_tasks(layout, iterations), _response_tasks(layout, iterations))
+    return [task for task in found if task.id in answered]
 
 
 def num_iterations(layout: Layout) -> int:
