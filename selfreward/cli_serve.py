@@ -1,5 +1,6 @@
 """`selfreward serve`: the judge as an HTTP endpoint until Ctrl-C."""
 
+import re
 import time
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 from rich.console import Console
 
 POLL_S = 2.0
+_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 
 
 def serve(
@@ -28,6 +30,9 @@ def serve(
     from selfreward import interrupts
     from selfreward.serving.start import check_running, read_service, running
 
+    if target is not None and _OVERRIDE.match(target):
+        # With --config there may be no target, and what comes first is an override.
+        target, overrides = None, [target, *(overrides or ())]
     wanted = [*(overrides or ()), *(["serving.auth.enabled=false"] if no_auth else [])]
     served, service = read_service(target, config, wanted)
     console = Console(highlight=False, soft_wrap=True)
