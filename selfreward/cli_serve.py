@@ -32,7 +32,8 @@ def serve(
 
     if target is not None and _OVERRIDE.match(target):
         # With --config there may be no target, and what comes first is an override.
-        target, overrides = None, [target, *(overrides or ())]
+        overrides = [target, *(overrides or ())]
+        target = None
     wanted = [*(overrides or ()), *(["serving.auth.enabled=false"] if no_auth else [])]
     served, service = read_service(target, config, wanted)
     console = Console(highlight=False, soft_wrap=True)

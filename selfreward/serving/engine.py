@@ -7,7 +7,7 @@ holds an older one changes before it begins, once what it is busy with has ended
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -161,7 +161,7 @@ class JudgeEngine:
 
     async def judge_stream(
         self, request: PairwiseRequest, wanted: ServedVersion, request_id: str
-    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]:
+    ) -> AsyncGenerator[RationaleDelta | PairwiseJudgment, None]:
         """Yields the explanation as it is written, then the judgment; the orders interleave.
 
         Errors as in `judge`.
@@ -235,7 +235,7 @@ class JudgeEngine:
 
     async def chat_stream(
         self, request: GenerationRequest, wanted: ServedVersion
-    ) -> AsyncIterator[Delta | Answer]:
+    ) -> AsyncGenerator[Delta | Answer, None]:
         """Yields what is written as it is written, then the whole. Errors as in `chat`."""
         async with self._session(wanted) as version:
             stream = self._replica.generate_stream(request, version.model.fingerprint)

@@ -110,7 +110,9 @@ def running(served: Served, config: ServiceConfig) -> Iterator[str]:
 
     # Here first, so that a mistake is one line on the terminal and not a replica that restarts.
     serving = config.serving
-    check_port(serving.host, serving.port)
+    if not (config.ray.address or os.environ.get("RAY_ADDRESS")):
+        # On a cluster that runs already Ray Serve may be the one that listens.
+        check_port(serving.host, serving.port)
     VersionKeeper(served, serving)
     Access.of(serving)
     desk = open_desk(served, serving)
