@@ -11,17 +11,10 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from selfreward.client.errors import JudgeProtocolError, error_of_detail, problems_of
-from selfreward.serving.wire import ErrorBody, PairwiseJudgment, Shown, Wire
+from selfreward.serving.wire import ErrorBody, PairwiseJudgment, RationaleDelta
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
-
-
-class RationaleDelta(Wire):
-    """A further piece of what the judge writes while it reads one order of the pair."""
-
-    shown: Shown
-    text: str
 
 
 StreamItem = RationaleDelta | PairwiseJudgment

@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from selfreward.engines.protocol import Delta, GenerationRequest
-from selfreward.serving.engine import Answer, Judgment, RationaleDelta
+from selfreward.serving.engine import Answer, Judgment
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.versions import ServedVersion
 from selfreward.serving.wire import (
     PairwiseJudgment,
     PairwiseRequest,
     PromoteRequest,
+    RationaleDelta,
     VersionHistory,
 )
 

@@ -24,7 +24,6 @@ from selfreward.serving.engine import (
     Answer,
     JudgeEngine,
     Judgment,
-    RationaleDelta,
     start_replica,
 )
 from selfreward.serving.handles import EngineHandle, VersionsHandle
@@ -39,6 +38,7 @@ from selfreward.serving.wire import (
     PairwiseJudgment,
     PairwiseRequest,
     PromoteRequest,
+    RationaleDelta,
     VersionHistory,
 )
 from selfreward.storage.manifest import now

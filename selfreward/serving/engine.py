@@ -27,6 +27,7 @@ from selfreward.serving.wire import (
     PairwiseJudgment,
     PairwiseRequest,
     RankJudgment,
+    RationaleDelta,
     ScoreJudgment,
     ScoreRequest,
     Shown,
@@ -59,17 +60,6 @@ class Answer:
 
     version: JudgeVersion
     completion: Completion
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RationaleDelta:
-    """A piece of the judge's explanation of one order.
-
-    Example: `RationaleDelta(shown="first_second", text=" because")`
-    """
-
-    shown: Shown
-    text: str
 
 
 class ReplicaLostError(Exception):

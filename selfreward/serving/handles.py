@@ -13,13 +13,14 @@ from ray.serve.handle import DeploymentHandle
 
 from selfreward.engines.protocol import Delta, GenerationRequest
 from selfreward.errors import EngineError, own_error_in
-from selfreward.serving.engine import Answer, Judgment, RationaleDelta, ReplicaLostError
+from selfreward.serving.engine import Answer, Judgment, ReplicaLostError
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.versions import ServedVersion
 from selfreward.serving.wire import (
     PairwiseJudgment,
     PairwiseRequest,
     PromoteRequest,
+    RationaleDelta,
     VersionHistory,
 )
 

@@ -4,7 +4,6 @@ nothing else: no stack trace, no text under judgment, no long input."""
 import logging
 import math
 import traceback
-from typing import Literal
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -14,22 +13,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from selfreward.serving.validation_errors import describe, one_line
-from selfreward.serving.wire import ErrorBody, ErrorDetail
+from selfreward.serving.wire import ErrorBody, ErrorDetail, ErrorType
 
 _LOG = logging.getLogger("selfreward.serving")
 _MAX_FRAMES = 12
 
-_Type = Literal[
-    "invalid_request_error",
-    "authentication_error",
-    "permission_error",
-    "not_found_error",
-    "rate_limit_error",
-    "overloaded_error",
-    "timeout_error",
-    "server_error",
-]
-_TYPES: dict[int, _Type] = {
+_TYPES: dict[int, ErrorType] = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",

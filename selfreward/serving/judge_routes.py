@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
 from selfreward.serving.access import admitted, require
-from selfreward.serving.engine import Judgment, RationaleDelta
+from selfreward.serving.engine import Judgment
 from selfreward.serving.http_errors import ApiError, api_error
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.service import Service
@@ -22,6 +22,7 @@ from selfreward.serving.wire import (
     RankJudgment,
     RankJudgments,
     RankRequest,
+    RationaleDelta,
     RewardAnswer,
     RewardRequest,
     ScoreBatch,

@@ -11,7 +11,7 @@ from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Delta, GenerationRequest
 from selfreward.errors import EngineError, EngineTimeoutError, SelfRewardError, UserError
 from selfreward.serving.calls import EngineCalls, VersionCalls
-from selfreward.serving.engine import Answer, Judgment, RationaleDelta
+from selfreward.serving.engine import Answer, Judgment
 from selfreward.serving.http_errors import ApiError, api_error
 from selfreward.serving.rubric_choice import (
     JudgeRequest,
@@ -28,6 +28,7 @@ from selfreward.serving.wire import (
     PairwiseJudgment,
     PairwiseRequest,
     PromoteRequest,
+    RationaleDelta,
     VersionHistory,
 )
 

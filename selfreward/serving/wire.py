@@ -196,6 +196,13 @@ class PairwiseJudgment(Wire):
     usage: Usage = Usage()
 
 
+class RationaleDelta(Wire):
+    """A further piece of what the judge writes while it reads one order of the pair."""
+
+    shown: Shown
+    text: str
+
+
 class ScoreJudgment(Wire):
     object: Literal["judgment.score"] = "judgment.score"
     id: str
@@ -255,20 +262,23 @@ class RankJudgments(Wire):
     batch: list[RankJudgment]
 
 
+ErrorType = Literal[
+    "invalid_request_error",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "rate_limit_error",
+    "overloaded_error",
+    "timeout_error",
+    "server_error",
+]
+
+
 class ErrorDetail(Wire):
     """The shape of OpenAI's errors."""
 
     message: str
-    type: Literal[
-        "invalid_request_error",
-        "authentication_error",
-        "permission_error",
-        "not_found_error",
-        "rate_limit_error",
-        "overloaded_error",
-        "timeout_error",
-        "server_error",
-    ]
+    type: ErrorType
     param: str | None = None
     code: str | None = None
     """A word for programs, e.g. `unknown_rubric`, `body_too_large`, `queue_full`."""
