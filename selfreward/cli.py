@@ -1,5 +1,5 @@
 """The command line: `selfreward run`, `status`, `doctor`, `evaluate`, `compare`, and those of
-`cli_inspect`, `cli_serve` and `cli_keys`.
+`cli_inspect`, `cli_model`, `cli_serve` and `cli_keys`.
 
 Heavy imports wait for their command.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from selfreward import cli_inspect, cli_keys, cli_serve
+from selfreward import cli_inspect, cli_keys, cli_model, cli_serve
 from selfreward.errors import ConfigError, SelfRewardError, UserError
 from selfreward.interrupts import interruptible
 
@@ -201,6 +201,8 @@ def compare(
 
 app.command()(cli_inspect.explain)
 app.command()(cli_inspect.export)
+app.command()(cli_model.predict)
+app.command()(cli_model.chat)
 app.command()(cli_serve.serve)
 app.add_typer(cli_keys.app, name="keys")
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from selfreward.config_base import OPERATIONAL, Fraction, SamplingConfig, Section
 from selfreward.config_base import operational as _op
+from selfreward.config_custom_llm import CustomLlmConfig
 from selfreward.config_self_rewarding import (
     CandidatesConfig,
     CollapseConfig,
@@ -21,8 +22,9 @@ from selfreward.config_self_rewarding import (
     SeedsConfig,
     SelfInstructConfig,
 )
+from selfreward.config_training import LoraConfig, TrainingConfig
 
-__all__ = ["OPERATIONAL", "SamplingConfig", "Section"]
+__all__ = ["OPERATIONAL", "LoraConfig", "SamplingConfig", "Section", "TrainingConfig"]
 
 
 class ModelConfig(Section):
@@ -228,59 +230,6 @@ class SelectConfig(Section):
     """DPO: right-wrong combinations kept per pair and order."""
 
 
-class LoraConfig(Section):
-    rank: int = Field(default=16, ge=1)
-    alpha: int = Field(default=32, ge=1)
-    dropout: Fraction = 0.0
-    target_modules: str | tuple[str, ...] = "all-linear"
-
-
-class TrainingConfig(Section):
-    objective: Literal["sft", "dpo"] = "sft"
-    learning_rate: float = Field(default=1e-6, gt=0)
-    final_lr_ratio: Fraction = 0.1
-    warmup_ratio: Fraction = 0.05
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(default=0.1, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    epochs: int = Field(default=1, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    """Examples of one optimizer step, over all workers."""
-    tokens_per_micro_batch: int = _op(4096, ge=64)
-    """Padded tokens one worker puts through the model at once; the rest is accumulated."""
-    max_length: int = Field(default=2048, ge=16)
-    dpo_beta: float = Field(default=0.1, gt=0)
-    nll_weight: float = Field(default=1.0, ge=0)
-    """DPO: weight of the length-normalised NLL of the chosen completion (arXiv 2404.19733)."""
-    dpo_reference: Literal["start", "first"] = "start"
-    """DPO: the reference is the model training starts from (arXiv 2401.10020), or the run's
-    first one."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    lora: LoraConfig | None = None
-    num_workers: int = _op(1, ge=1)
-    num_cpus_per_worker: float = _op(0.5, gt=0)
-    use_gpu: bool = _op(False)
-    gpus_per_worker: float = _op(1.0, gt=0)
-    strategy: Literal["auto", "ddp", "fsdp2"] = _op("auto")
-    """auto: FSDP2 on GPUs, DDP on CPU."""
-    activation_checkpointing: bool = _op(False)
-    eval_every_steps: int | None = Field(default=None, ge=1)
-    """Held-out evaluation (loss, verdict accuracy) every so many steps; None: at the end."""
-    checkpoint_every_steps: int | None = _op(None, ge=1)
-    """Resumable checkpoint every so many steps; None: at every evaluation."""
-    num_checkpoints: int = _op(2, ge=1)
-    max_failures: int = _op(3, ge=0)
-    worker_start_timeout_s: float = _op(300.0, gt=0)
-    collective_timeout_s: float = _op(1800.0, gt=0)
-    timeout_s: float = _op(7 * 24 * 3600.0, gt=0)
-
-    @property
-    def needs_first_model(self) -> bool:
-        """Whether the run's first model is the reference, whatever training starts from."""
-        return self.objective == "dpo" and self.dpo_reference == "first"
-
-
 class EvaluationConfig(Section):
     heldout_pairs: int = Field(default=64, ge=2)
     """Instructions kept out of training, whose constructed pairs measure every judge."""
@@ -326,7 +275,7 @@ class PromotionConfig(Section):
 
 
 class LoopConfig(Section):
-    kind: Literal["self_taught", "self_rewarding"] = "self_taught"
+    kind: Literal["self_taught", "self_rewarding", "custom_llm"] = "self_taught"
     iterations: int = Field(default=1, ge=1)
     start_from: Literal["seed", "previous"] = "seed"
     """Weights each iteration's training starts from; the paper restarts from the seed."""
@@ -381,6 +330,7 @@ class RunConfig(Section):
     meta_judge: MetaJudgeConfig = Field(default_factory=MetaJudgeConfig)
     collapse: CollapseConfig = Field(default_factory=CollapseConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    custom_llm: CustomLlmConfig = Field(default_factory=CustomLlmConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)
     ray: RayConfig = Field(default_factory=RayConfig)
@@ -436,7 +386,14 @@ class RunConfig(Section):
                 f"select_instructions.min_complexity={wanted.min_complexity} is above"
                 f" max_complexity={wanted.max_complexity}"
             )
-        if self.judge.sampling.max_tokens >= self.engine.max_model_len:
+        for name, training in (("training", self.training), ("seed_training", self.seed_training)):
+            if training.objective not in ("sft", "dpo"):
+                raise ValueError(
+                    f"{name}.objective={training.objective} is for the stages of custom_llm; set"
+                    " sft or dpo"
+                )
+        judges = self.loop.kind != "custom_llm"
+        if judges and self.judge.sampling.max_tokens >= self.engine.max_model_len:
             raise ValueError(
                 f"judge.sampling.max_tokens={self.judge.sampling.max_tokens} leaves no room for"
                 f" a prompt in engine.max_model_len={self.engine.max_model_len}"

@@ -9,7 +9,8 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from selfreward.config import RayConfig, RunConfig, TrainingConfig
-from selfreward.engines.replica_env import resources_needed
+from selfreward.config_custom_llm import Stage
+from selfreward.engines.replica_env import resources_needed, scorer_engine
 from selfreward.errors import ResourceError
 
 Bundle = dict[str, float]
@@ -88,6 +89,8 @@ def phases(config: RunConfig) -> tuple[list[Bundle], ...]:
 
     One bundle for what must share a node.
     """
+    if config.loop.kind == "custom_llm":
+        return _phases_of_stages(config)
     pools = [config.engine, *([config.generator.engine] if config.generator else [])]
     trainings = [config.training]
     if config.loop.kind == "self_rewarding":
@@ -101,6 +104,31 @@ def phases(config: RunConfig) -> tuple[list[Bundle], ...]:
     tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * config.open_shards
     # Shard tasks and trainers never run at once.
     return engines + tasks, *(kept + _trainers(training) for training in trainings)
+
+
+def _phases_of_stages(config: RunConfig) -> tuple[list[Bundle], ...]:
+    """The same of one's own LLM: each stage trains by itself; engines answer between them, and
+    write beside the trainers while it learns from its own answers."""
+    section = config.custom_llm
+    engines = resources_needed(config.engine)
+    kept = engines if config.engine.placement == "dedicated" else []
+    tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * config.open_shards
+    trainings: dict[Stage, tuple[TrainingConfig, ...]] = {
+        "pretrain": (section.pretraining.training,),
+        "continue": (section.continued_pretraining.training,),
+        "finetune": (section.finetuning.training,),
+        "instruct": (section.instruction_tuning.training,),
+        "prefer": (section.rankings.training, section.reward_model.training),
+    }
+    found = [
+        kept + _trainers(training)
+        for stage in section.stages
+        for training in trainings.get(stage, ())
+    ]
+    if "reinforce" in section.stages:
+        scorer = resources_needed(scorer_engine(config.engine))
+        found.append(engines + scorer + _trainers(section.online.training))
+    return engines + tasks, *found
 
 
 def _trainers(training: TrainingConfig) -> list[Bundle]:

@@ -74,6 +74,7 @@ class DropReason(StrEnum):
     KEYWORD = "keyword"
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
+    LOW_QUALITY = "low_quality"
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
     SIMILAR_INSTRUCTION = "similar_instruction"

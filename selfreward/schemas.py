@@ -23,6 +23,14 @@ from selfreward.records import (
     ResponsePair,
     TrainingExample,
 )
+from selfreward.records_custom_llm import (
+    AnswerReward,
+    Document,
+    Ranking,
+    ScoredRanking,
+    TaskAnswer,
+    TaskItem,
+)
 from selfreward.records_scores import PairScore, Rating, ScoredResponse
 from selfreward.records_self_rewarding import (
     CreatedInstruction,
@@ -50,6 +58,12 @@ STORED_RECORDS: dict[str, type] = {
     "SampledInstruction": SampledInstruction,
     "ResponseLikelihood": ResponseLikelihood,
     "RatingPair": RatingPair,
+    "Document": Document,
+    "TaskItem": TaskItem,
+    "Ranking": Ranking,
+    "AnswerReward": AnswerReward,
+    "ScoredRanking": ScoredRanking,
+    "TaskAnswer": TaskAnswer,
 }
 
 _SCALARS: dict[type, pa.DataType] = {

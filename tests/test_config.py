@@ -258,10 +258,20 @@ def keys_of(data: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_identity_leaves_out_what_says_where_and_how_fast_at_every_depth() -> None:
-    config = RunConfig(
-        generator=GeneratorConfig(model=ModelConfig()),
-        seed_training=TrainingConfig(lora=LoraConfig()),
-        training=TrainingConfig(lora=LoraConfig()),
+    lora = {"lora": LoraConfig()}
+    config = RunConfig.model_validate(
+        {
+            "generator": GeneratorConfig(model=ModelConfig()),
+            "seed_training": lora,
+            "training": lora,
+            "custom_llm": {
+                stage: {"training": lora}
+                for stage in (
+                    *("pretraining", "continued_pretraining", "finetuning", "instruction_tuning"),
+                    *("rankings", "reward_model", "online"),
+                )
+            },
+        }
     )
     kept = set(keys_of(identity(config)))
     operational = set(operational_keys(RunConfig))

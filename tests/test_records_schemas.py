@@ -27,6 +27,15 @@ from selfreward.records import (
     content_id,
     derived_seed,
 )
+from selfreward.records_custom_llm import (
+    AnswerReward,
+    Check,
+    Document,
+    Ranking,
+    ScoredRanking,
+    TaskAnswer,
+    TaskItem,
+)
 from selfreward.records_scores import PairScore, Rating, ScoredResponse
 from selfreward.records_self_rewarding import (
     CreatedInstruction,
@@ -78,6 +87,15 @@ def rating(draw: int, verdict: Verdict) -> Rating:
         verdict=verdict,
     )
 
+
+TASK = TaskItem.new(
+    task="plural",
+    template="plural/2",
+    messages=MESSAGES,
+    target="cats",
+    checks=(Check(kind="all_lowercase"), Check(kind="num_words", args=("1",))),
+)
+RANKING = Ranking.new(messages=MESSAGES, responses=("4", "5"), ranks=(1, 2), source="review")
 
 SAMPLES: dict[str, Any] = {
     "Instruction": INSTRUCTION,
@@ -147,6 +165,14 @@ SAMPLES: dict[str, Any] = {
         first=rating(0, Verdict(outcome=Outcome.SCORE, score=4.0)),
         second=rating(1, Verdict(outcome=Outcome.UNPARSED)),
     ),
+    "Document": Document.new(text="A cat sat.\n", source="a.txt"),
+    "TaskItem": TASK,
+    "TaskAnswer": TaskAnswer(id="tan-1", item=TASK, response=RESPONSE),
+    "Ranking": RANKING,
+    "AnswerReward": AnswerReward(
+        id="rew-1", item_id=TASK.id, response_id="res-1", model=MODEL, reward=-0.5
+    ),
+    "ScoredRanking": ScoredRanking(id="srk-1", ranking=RANKING, model=MODEL, scores=(1.5, -0.25)),
 }
 
 

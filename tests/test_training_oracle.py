@@ -9,6 +9,7 @@ import torch
 
 from selfreward.records import Preference
 from selfreward.training import benchmark
+from selfreward.training.benchmark_text import compare_text
 from selfreward.training.collate import collate
 from selfreward.training.encoding import encode_preferences
 from selfreward.training.losses import sequence_logps
@@ -23,6 +24,7 @@ from tests.training_data import (
     make_task,
     run_here,
     write_data,
+    write_text,
 )
 
 trl = pytest.importorskip("trl")
@@ -172,3 +174,22 @@ def test_losses_with_unsure_labels_and_another_reference_equal_trl(
     assert abs(curve(ours, "train/reward_margin")[0]) > 1e-2
     assert curve(ours) == pytest.approx(theirs, abs=1e-4)
     assert curve(ours)[2] != pytest.approx(curve(ours)[0], abs=1e-2)
+
+
+def test_losses_on_packed_text_equal_a_bare_loop_and_transformers(
+    tiny: Path, tmp_path: Path
+) -> None:
+    write_text(tmp_path)
+    data = sorted(str(path) for path in tmp_path.glob("text-*.parquet"))
+    figures = compare_text(
+        str(tiny),
+        data,
+        batch_size=4,
+        num_steps=4,
+        num_rounds=1,
+        tokens_per_micro_batch=72,
+        learning_rate=1e-3,
+    )
+    assert figures["max_loss_difference"] < 1e-3
+    assert figures["num_tokens"] > 200
+    assert figures["share_of_bare"] > 0 and figures["speedup_over_trainer"] > 0

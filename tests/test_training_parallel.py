@@ -16,7 +16,14 @@ from selfreward.training.model import ModelSource
 from selfreward.training.parallel import together
 from selfreward.training.task import TrainingTask
 from tests.tiny_model import make_tiny_model
-from tests.training_data import curve, make_config, make_task, run_here, write_data
+from tests.training_data import (
+    curve,
+    make_config,
+    make_task,
+    run_here,
+    write_data,
+    write_text,
+)
 
 PRECISION_OF_BF16 = 2e-2
 
@@ -77,6 +84,7 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
     make_tiny_model(root / "first", seed=1)
     # The last step has two rows, for one worker each.
     write_data(root / "data", count=14, confidences=(1.0, 0.7, 0.2))
+    write_text(root / "data")  # the last step has one sequence, for one worker alone
     lora = {"rank": 4, "alpha": 8}
     jobs = []
     for objective in ("sft", "dpo"):
@@ -106,6 +114,10 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
             ).model_dump(),
         )
     )
+    for name in ("text-ddp", "text-fsdp2", "reward_model-fsdp2"):
+        objective, strategy = name.split("-")
+        made = make_config(objective, num_workers=2, strategy=strategy)
+        jobs.append((name, made.model_dump()))
     mp.spawn(_train_worker, args=(_free_port(), str(root), jobs), nprocs=2)
     found = {name: json.loads((root / f"{name}.json").read_text()) for name, _ in jobs}
     for name, settings in jobs:
@@ -136,6 +148,9 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
         "dpo-fsdp2-lora",
         "sft-fsdp2-resumed",
         "sft-fsdp2-bf16",
+        "text-ddp",
+        "text-fsdp2",
+        "reward_model-fsdp2",
     ],
 )
 def test_two_workers_repeat_the_numbers_of_one(

@@ -10,9 +10,19 @@ import pytest
 from selfreward.errors import ConfigError, DataError
 from selfreward.preflight import start_local
 from selfreward.training.checkpoint import is_complete
+from selfreward.training.ray_stream import read_with_ray_data
+from selfreward.training.text_plan import EpochOrder, TextPlan, measure_shards
+from selfreward.training.text_stream import Chunks, read_plainly
 from selfreward.training.trainer import TrainingJob, train
 from tests.tiny_model import make_tiny_model
-from tests.training_data import curve, make_config, make_task, run_here, write_data
+from tests.training_data import (
+    curve,
+    make_config,
+    make_task,
+    run_here,
+    write_data,
+    write_text,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -31,6 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ray")
     make_tiny_model(folder / "model")
     write_data(folder / "data")
+    write_text(folder / "data")
     return folder
 
 
@@ -77,6 +88,46 @@ def test_two_workers_train_like_one_and_publish_the_best(root: Path, tmp_path: P
     written = weights.stat().st_mtime_ns
     assert train(job) == result
     assert weights.stat().st_mtime_ns == written
+
+
+def test_text_is_streamed_to_two_workers(root: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"epochs": 3, "eval_every_steps": 4}
+    config = make_config("text", **settings)
+    task = make_task(root / "model", root / "data", config)
+    task = replace(task, replay=task.data[:1], replay_share=0.25)
+    job = replace(
+        make_job(root, "text", num_workers=2, **settings),
+        config=make_config("text", num_workers=2, **settings),
+        record="PackedText",
+        data=task.data,
+        validation=task.validation,
+        replay=task.replay,
+        replay_share=0.25,
+    )
+    result = train(job)
+    unbroken = run_here(task, tmp_path)
+    assert result.steps == unbroken.steps == 13
+    assert result.num_tokens == unbroken.num_tokens
+    for name in ("train/loss", "train/perplexity"):
+        ours = [row[name] for row in result.history]
+        assert ours == pytest.approx(curve(unbroken, name), rel=1e-4)
+    assert result.metrics["eval/perplexity"] == pytest.approx(
+        min(row["eval/perplexity"] for row in unbroken.history if "eval/loss" in row), rel=1e-4
+    )
+
+
+def test_ray_data_reads_what_plain_reading_reads(root: Path) -> None:
+    shards = measure_shards([str(root / "data" / f"text-{i}.parquet") for i in range(3)])
+    # Steps of one large batch each: 40 chunks, which are more than one dataset holds.
+    plan = TextPlan(EpochOrder(shards, 0), total=40 * 128, batch_size=128)
+    chunks = Chunks(plan, start=0, rank=0, world_size=1)
+    assert len(chunks) == 40
+    for ours, plain in zip(read_with_ray_data(chunks), read_plainly(chunks), strict=True):
+        assert [row.tokens.tolist() for row in ours[0]] == [r.tokens.tolist() for r in plain[0]]
+        assert [row.lengths.tolist() for row in ours[0]] == [r.lengths.tolist() for r in plain[0]]
+    gone = str(root / "gone.parquet")
+    with pytest.raises(DataError, match=f"^no training text at {gone}$"):
+        list(read_with_ray_data([[[(gone, 0)]]]))
 
 
 def test_mistakes_are_told_in_one_line_and_not_retried(root: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
@@ -13,6 +14,9 @@ import torch.distributed as dist
 from selfreward.config import TrainingConfig
 from selfreward.records import Message, Preference, TrainingExample
 from selfreward.schemas import to_table
+from selfreward.storage.shards import ShardSummary
+from selfreward.storage.token_shards import PackedRow, write_token_shard
+from selfreward.training.data import RECORD_OF
 from selfreward.training.loop import run_training
 from selfreward.training.model import ModelSource
 from selfreward.training.task import LoopResult, TrainingTask
@@ -63,6 +67,45 @@ def write_data(folder: Path, count: int = 12, confidences: Sequence[float] = (1.
     pq.write_table(to_table(preferences, Preference), folder / "dpo.parquet")
 
 
+def make_packed(count: int, length: int = 24, seed: int = 0) -> list[PackedRow]:
+    """Packed sequences of one to four pieces, some of a single token and some with padding. Each
+    piece counts upwards from a random byte, so that there is something to learn."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        edges = np.sort(generator.integers(1, length + 1, size=generator.integers(1, 5)))
+        lengths = np.diff(edges, prepend=0)
+        lengths = lengths[lengths > 0].astype(np.int32)
+        pieces = [generator.integers(0, 200) + np.arange(n) for n in lengths]
+        padding = np.zeros(length - lengths.sum())
+        tokens = np.concatenate([*pieces, padding]).astype(np.int32)
+        rows.append(PackedRow(tokens=tokens, lengths=lengths))
+    return rows
+
+
+def write_packed(url: Path, rows: Sequence[PackedRow]) -> str:
+    """Writes a token shard."""
+    url.parent.mkdir(parents=True, exist_ok=True)
+    summary = ShardSummary(
+        index=0, num_inputs=len(rows), num_records=len(rows), drops={}, ledger={}
+    )
+    write_token_shard(
+        str(url),
+        np.stack([r.tokens for r in rows]),
+        [r.lengths for r in rows],
+        [[f"doc-{i}"] * len(r.lengths) for i, r in enumerate(rows)],
+        summary,
+    )
+    return str(url)
+
+
+def write_text(folder: Path, counts: Sequence[int] = (5, 5, 3)) -> None:
+    """Writes token shards `text-0.parquet`, … and `heldout.parquet`."""
+    for number, count in enumerate(counts):
+        write_packed(folder / f"text-{number}.parquet", make_packed(count, seed=number))
+    write_packed(folder / "heldout.parquet", make_packed(5, seed=99))
+
+
 def make_config(objective: str, **changes: Any) -> TrainingConfig:
     settings: dict[str, Any] = {
         "objective": objective,
@@ -75,12 +118,15 @@ def make_config(objective: str, **changes: Any) -> TrainingConfig:
 
 
 def make_task(model: Path, data: Path, config: TrainingConfig, **changes: Any) -> TrainingTask:
+    files = {"reward_model": "dpo.parquet", "text": "text-*.parquet"}
+    pattern = files.get(config.objective, f"{config.objective}.parquet")
+    held_out = {"reward_model": "dpo.parquet", "text": "heldout.parquet"}
     settings: dict[str, Any] = {
         "source": ModelSource(path=str(model)),
-        "data": (str(data / f"{config.objective}.parquet"),),
-        "record": "Preference" if config.objective == "dpo" else "TrainingExample",
+        "data": tuple(sorted(map(str, data.glob(pattern)))),
+        "record": RECORD_OF[config.objective],
         "config": config,
-        "validation": (str(data / "sft.parquet"),),
+        "validation": (str(data / held_out.get(config.objective, "sft.parquet")),),
         "seed": 1,
     }
     return TrainingTask(**(settings | changes))

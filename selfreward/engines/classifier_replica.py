@@ -9,13 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selfreward.engines.chat_prompts import ChatPrompts
+from selfreward.engines.classifier import Classifier
 from selfreward.engines.engine_loop import RequestRefusedError
 from selfreward.engines.models import folder_on_this_node
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest, ReplicaHealth
 from selfreward.engines.replica import BoardClient, ReplicaSpec, WeightsGate
-from selfreward.errors import EngineError, ModelNotFoundError
-from selfreward.records import Message, ModelRef
+from selfreward.errors import EngineError
+from selfreward.records import ModelRef
 
 BATCH_TOKENS = 8192
 """Padded tokens of one pass through the classifier."""
@@ -48,32 +48,12 @@ class ClassifierReplica:
         self._worker: asyncio.Task[None] | None = None
 
     def _load(self, model: ModelRef, folder: str) -> None:
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        local = folder_on_this_node(model, folder)
-        options = {"trust_remote_code": self._spec.trust_remote_code}
-        tokenizer = AutoTokenizer.from_pretrained(local, **options)
-        dtypes = {"auto": "auto", "bfloat16": torch.bfloat16, "float16": torch.float16}
-        try:
-            classifier = AutoModelForSequenceClassification.from_pretrained(
-                local, dtype=dtypes.get(self._spec.engine.dtype, torch.float32), **options
-            )
-        except (OSError, ValueError) as error:
-            raise ModelNotFoundError(f"no sequence classifier at {local!r}: {error}") from error
-        if classifier.config.num_labels != 1:
-            raise EngineError(
-                f"{local!r} is a classifier with {classifier.config.num_labels} outputs; a reward"
-                " model has one"
-            )
-        # Decoder models read the score at the last token that is not padding. What the model was
-        # trained with comes first: a padding token that also ends a turn would move that place.
-        config = classifier.config
-        known = (config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
-        self._pad_id = next(i for i in known if i is not None)
-        config.pad_token_id = self._pad_id
-        self._classifier = classifier.eval().to(self._spec.device)
-        self._prompts = ChatPrompts(tokenizer, local)
+        self._classifier = Classifier(
+            folder_on_this_node(model, folder),
+            dtype=self._spec.engine.dtype,
+            device=self._spec.device,
+            trust_remote_code=self._spec.trust_remote_code,
+        )
 
     async def generate(self, request: GenerationRequest, expected_fingerprint: str) -> Completion:
         """Scores one request's target; what no retry mends comes back as `Completion.error`.
@@ -97,8 +77,7 @@ class ClassifierReplica:
         if request.target is None:
             return refused("bad_request", "a reward model scores a target; it writes nothing")
         try:
-            turns = (*request.messages, Message(role="assistant", content=request.target))
-            ids = self._prompts.whole_ids(turns)
+            ids = self._classifier.token_ids(request.messages, request.target)
         except RequestRefusedError as error:
             return refused("bad_request", str(error))
         context = self._spec.engine.max_model_len
@@ -125,7 +104,8 @@ class ClassifierReplica:
             kept = {id(w) for w in batch}
             self._waiting = [w for w in self._waiting if id(w) not in kept]
             try:
-                scores = await asyncio.to_thread(self._forward, [w.token_ids for w in batch])
+                rows = [w.token_ids for w in batch]
+                scores = await asyncio.to_thread(self._classifier.scores, rows)
             except Exception as error:
                 for waiting in batch:
                     waiting.future.set_exception(EngineError(f"the reward model failed: {error}"))
@@ -133,18 +113,6 @@ class ClassifierReplica:
             for waiting, score in zip(batch, scores, strict=True):
                 if not waiting.future.done():
                     waiting.future.set_result(score)
-
-    def _forward(self, rows: Sequence[list[int]]) -> list[float]:
-        import torch
-
-        width = max(len(r) for r in rows)
-        ids_BT = torch.tensor([r + [self._pad_id] * (width - len(r)) for r in rows])
-        mask_BT = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
-        device = self._spec.device
-        with torch.inference_mode():
-            out = self._classifier(input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device))
-        scores: list[float] = out.logits[:, 0].float().tolist()
-        return scores
 
     async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float:
         """Loads another classifier; returns the seconds.

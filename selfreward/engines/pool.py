@@ -1,23 +1,23 @@
 """The warm engine pool, seen from the driver: start, change of weights, release, stop."""
 
-import time
 import uuid
 from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from selfreward.config import EngineConfig
 from selfreward.engines.classifier_replica import ClassifierReplica
-from selfreward.engines.client import EngineClient, last_line
+from selfreward.engines.client import EngineClient
 from selfreward.engines.protocol import ReplicaHealth
+from selfreward.engines.publisher import Replicas, WeightsPublisher
 from selfreward.engines.replica import BOARD_TIMEOUT_S, ReplicaSpec, Wanted, WeightsBoard
-from selfreward.engines.replica_env import actor_options, replica_resources, resolve_device
+from selfreward.engines.replica_env import actor_options, resolve_device
 from selfreward.engines.scripted import ScriptedReplica
 from selfreward.engines.vllm_replica import VLLMReplica
-from selfreward.errors import EngineError, EngineTimeoutError, TransientEngineError
+from selfreward.errors import EngineError
 from selfreward.records import ModelRef
 
 REPLICA_CLASSES: dict[str, type] = {
@@ -25,7 +25,6 @@ REPLICA_CLASSES: dict[str, type] = {
     "classifier": ClassifierReplica,
     "scripted": ScriptedReplica,
 }
-POLL_S = 0.5
 
 
 class EnginePool:
@@ -117,13 +116,7 @@ class EnginePool:
         """
         if not self._replicas:
             raise EngineError(f"engine pool {self._role!r} is not started")
-        return EngineClient(
-            replicas=dict(self._replicas),
-            board=self._board,
-            model=self.model,
-            request_timeout_s=self._engine.request_timeout_s,
-            recovery_timeout_s=self._engine.recovery_timeout_s,
-        )
+        return self._running().client(self.model)
 
     def ensure_started(self) -> None:
         """Starts the replicas if none are up (first start, or after `release`)."""
@@ -144,7 +137,7 @@ class EnginePool:
             options = actor_options(self._engine, self._device, unique)
             self._replicas[name] = remote_class.options(**options).remote(spec, self._board_name)
         try:
-            self._wait_healthy(self._engine.start_timeout_s, "to start")
+            self._running().wait_healthy(self._engine.start_timeout_s, "to start")
         except BaseException:
             self.release()
             raise
@@ -156,7 +149,7 @@ class EnginePool:
             EngineError: a replica is dead for good.
             EngineTimeoutError: one did not answer in time.
         """
-        return self._wait_healthy(timeout_s, "to answer")
+        return self._running().wait_healthy(timeout_s, "to answer")
 
     def swap(self, model: ModelRef, folder: str) -> float:
         """Changes the weights of every replica in place; returns the seconds it took.
@@ -168,74 +161,35 @@ class EnginePool:
             EngineError: a replica cannot load the weights or is dead for good.
             EngineTimeoutError: not done within `engine.swap_timeout_s`.
         """
-        start = time.monotonic()
-        limit_s = self._engine.swap_timeout_s
         self._wanted = Wanted(model=model, folder=folder)
-        ray.get(self._board.set_wanted.remote(self._wanted), timeout=BOARD_TIMEOUT_S)
-        calls = {n: r.swap.remote(model, folder, limit_s) for n, r in self._replicas.items()}
-        for name, call in calls.items():
-            left = max(0.1, start + limit_s - time.monotonic())
-            try:
-                ray.get(call, timeout=left)
-            except GetTimeoutError:
-                raise EngineTimeoutError(
-                    f"replica {name} did not take the weights {model.fingerprint} within"
-                    f" engine.swap_timeout_s={limit_s:.0f}"
-                ) from None
-            except (RayActorError, TransientEngineError):
-                # It comes back with what the board says; the check below waits for that.
-                continue
-            except RayError as error:
-                raise EngineError(
-                    f"replica {name} could not load {folder!r}: {last_line(error)}"
-                ) from error
-        while True:
-            left = max(POLL_S, start + limit_s - time.monotonic())
-            healths = self._wait_healthy(left, "to take new weights")
-            stale = [h.replica for h in healths if h.model.fingerprint != model.fingerprint]
-            if not stale:
-                return time.monotonic() - start
-            if time.monotonic() - start > limit_s:
-                raise EngineTimeoutError(
-                    f"{', '.join(stale)} did not take the weights {model.fingerprint} within"
-                    f" engine.swap_timeout_s={limit_s:.0f}"
-                )
-            time.sleep(POLL_S)
+        return self._running().swap(self._wanted)
 
-    def _wait_healthy(self, timeout_s: float, for_what: str) -> list[ReplicaHealth]:
-        deadline = time.monotonic() + timeout_s
-        return [
-            self._wait_for(name, replica, deadline, timeout_s, for_what)
-            for name, replica in self._replicas.items()
-        ]
+    def publisher(self) -> WeightsPublisher:
+        """A picklable handle with which another process changes this pool's weights.
 
-    def _wait_for(
-        self, name: str, replica: Any, deadline: float, timeout_s: float, for_what: str
-    ) -> ReplicaHealth:
-        while True:
-            try:
-                left = max(POLL_S, deadline - time.monotonic())
-                health: ReplicaHealth = ray.get(replica.health.remote(), timeout=left)
-                return health
-            except ActorUnavailableError:
-                if time.monotonic() < deadline:
-                    time.sleep(POLL_S)
-                    continue
-            except GetTimeoutError:
-                pass
-            except RayActorError as error:
-                raise EngineError(
-                    f"replica {name} failed {for_what}: {self._why(name, error)}"
-                ) from error
-            needs = replica_resources(self._engine, self._device)
-            raise EngineTimeoutError(
-                f"waited {timeout_s:.0f} s for replica {name} {for_what}; it needs {needs}, free in"
-                f" the cluster: {_free(needs)}"
-            )
+        Raises:
+            EngineError: the pool is released or stopped.
+        """
+        if not self._replicas:
+            raise EngineError(f"engine pool {self._role!r} is not started")
+        return WeightsPublisher(
+            model=self._wanted.model, folder=self._wanted.folder, replicas=self._running()
+        )
 
-    def _why(self, name: str, error: RayActorError) -> str:
-        said: str = ray.get(self._board.last_failure.remote(name), timeout=BOARD_TIMEOUT_S)
-        return said or last_line(error)
+    def adopt(self, model: ModelRef, folder: str) -> None:
+        """Notes the weights that a publisher gave the replicas last; nothing is loaded.
+
+        Clients made from now on expect them.
+        """
+        self._wanted = Wanted(model=model, folder=folder)
+
+    def _running(self) -> Replicas:
+        return Replicas(
+            actors=dict(self._replicas),
+            board=self._board,
+            engine=self._engine,
+            device=self._device,
+        )
 
     def release(self) -> None:
         """Stops the replicas and frees what they reserve; the wanted weights are remembered."""
@@ -265,8 +219,3 @@ class EnginePool:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-def _free(needs: dict[str, float]) -> dict[str, float]:
-    available = ray.available_resources()
-    return {name: round(available.get(name, 0.0), 3) for name in needs}

@@ -103,3 +103,8 @@ def actor_options(engine: EngineConfig, device: str, name: str) -> dict[str, Any
     if engine.kind == "vllm":
         options["runtime_env"] = {"env_vars": replica_env(engine, device)}
     return options
+
+
+def scorer_engine(engine: EngineConfig) -> EngineConfig:
+    """The engine of a reward model: one replica beside those that write."""
+    return engine.model_copy(update={"kind": "classifier", "replicas": 1})

@@ -8,7 +8,7 @@ from selfreward.layout import Layout, join
 from selfreward.storage import files
 from selfreward.storage.checkpoints import read_current
 
-Kind = Literal["self_taught", "self_rewarding"]
+Kind = Literal["self_taught", "self_rewarding", "custom_llm"]
 
 _ASIDE = ("validation", "heldout")
 _POOL = ("pool", *(f"{split}/pool" for split in _ASIDE))
@@ -73,6 +73,27 @@ SELF_REWARDING: dict[str, Stage] = {
     "train": Stage(each=("training", "checkpoint"), first=1),
     "evaluate": _EVALUATE,
 }
+CUSTOM_LLM: dict[str, Stage] = {
+    "corpus": Stage(once=("corpus",)),
+    "tokenizer": Stage(once=("tokenizer",)),
+    "initialise": Stage(once=("initialise", "initial")),
+    "pack": Stage(each=("tokens", "held_tokens", "replay_tokens"), first=1, last=2),
+    "tasks": Stage(once=("tasks",), each=("examples",), first=3),
+    "rankings": Stage(
+        once=("rankings",), each=("preferences", "heldout_preferences"), first=5, last=5
+    ),
+    "train": Stage(
+        once=("online",),
+        each=("reward_model_training", "reward_model_checkpoint", "training", "checkpoint"),
+        first=1,
+    ),
+    "evaluate": Stage(each=("evaluation",)),
+}
+_STAGES: dict[Kind, dict[str, Stage]] = {
+    "self_taught": SELF_TAUGHT,
+    "self_rewarding": SELF_REWARDING,
+    "custom_llm": CUSTOM_LLM,
+}
 # Steps whose manifests bear another name, by the stage that redoes them.
 _PART_OF = {
     "validation_examples": "select",
@@ -82,9 +103,20 @@ _PART_OF = {
     **dict.fromkeys(("ift",), "eft"),
     **dict.fromkeys(("labelled", "answer", "versus", "head_to_head"), "evaluate"),
 }
+_PART_OF_CUSTOM_LLM = {
+    "task_examples": "tasks",
+    "ranking_preferences": "rankings",
+    **dict.fromkeys(("reinforce", "labelled"), "train"),
+    **dict.fromkeys(("answer_tasks", "answer_rankings", "likelihood"), "evaluate"),
+    **dict.fromkeys(("reward_answers", "score_rankings"), "evaluate"),
+}
 # The first stage that asks a trained model: in a later iteration it and all that follow it are
 # made from the models before.
-_ASKS_TRAINED = {"self_taught": "judge", "self_rewarding": "eft"}
+_ASKS_TRAINED: dict[Kind, str] = {
+    "self_taught": "judge",
+    "self_rewarding": "eft",
+    "custom_llm": "train",
+}
 _PAIRS = ("respond", "corrupt", "perturb", "gather")
 _MAX_ITERATIONS = 100
 
@@ -99,8 +131,8 @@ def remove_from(layout: Layout, force: str, kind: Kind = "self_taught") -> None:
     Raises:
         UserError: the loop has no such stage, or the run no such iteration of it.
     """
-    stages = SELF_TAUGHT if kind == "self_taught" else SELF_REWARDING
-    stage, start = _parse(layout, force, stages)
+    stages = _STAGES[kind]
+    stage, start = _parse(layout, force, kind)
     if start is None:
         start = stages[stage].first
         for folder in _once(stages, stage):
@@ -125,10 +157,11 @@ def remove_from(layout: Layout, force: str, kind: Kind = "self_taught") -> None:
         files.remove(layout.current)
 
 
-def _parse(layout: Layout, force: str, stages: dict[str, Stage]) -> tuple[str, int | None]:
+def _parse(layout: Layout, force: str, kind: Kind) -> tuple[str, int | None]:
     """The stage, and the iteration to begin with if one is named."""
+    stages, parts = _STAGES[kind], _PART_OF_CUSTOM_LLM if kind == "custom_llm" else _PART_OF
     name, at, number = force.partition("@")
-    stage = name if name in stages else _PART_OF.get(name, name)
+    stage = name if name in stages else parts.get(name, name)
     if stage not in stages:
         raise UserError(f"--force {force}: no such stage; stages are {', '.join(stages)}")
     if not at:

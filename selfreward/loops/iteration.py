@@ -30,7 +30,7 @@ def judge_pairs(run: Run, iteration: int, judge: PlacedModel, pairs: Source) -> 
         num_draws=config.judge.num_draws,
         # Another seed each iteration: the same pair is read anew.
         seed=config.loop.seed + iteration,
-        objective=config.training.objective,
+        objective="sft" if config.training.objective == "sft" else "dpo",
         adaptive=config.judge.adaptive,
         draws_per_round=config.judge.draws_per_round,
         max_draws_per_round=config.judge.max_draws_per_round,
@@ -67,7 +67,7 @@ def select_rows(run: Run, iteration: int, pairs: Source, judgments: Source) -> S
     out_type: type[Any] = TrainingExample if sft else Preference
     select = Select(
         rubric_id=config.judge.rubric,
-        objective=config.training.objective,
+        objective="sft" if sft else "dpo",
         drop_all_right=config.select.drop_all_right,
         preferences_per_example=config.select.preferences_per_example,
         seed=config.loop.seed + iteration,

@@ -3,17 +3,25 @@
 from selfreward.config import RunConfig
 from selfreward.errors import ConfigError
 from selfreward.layout import Layout
+from selfreward.loops.custom_llm import run_custom_llm
 from selfreward.loops.self_rewarding import run_self_rewarding
 from selfreward.loops.self_taught import run_self_taught
 from selfreward.reports.progress import Display
 
 # Sections that a loop does not read.
+_REWARDING = ("seeds", "seed_training", "self_instruct", "candidates", "preferences", "meta_judge")
 _UNREAD = {
-    "self_taught": (
-        *("seeds", "seed_training", "self_instruct", "candidates", "preferences"),
-        *("meta_judge", "collapse"),
+    "self_taught": (*_REWARDING, "collapse", "custom_llm"),
+    "self_rewarding": ("corrupt", "perturb", "length_balance", "select", "custom_llm"),
+    "custom_llm": (
+        *(*_REWARDING, "collapse", "generator", "select_instructions", "respond", "corrupt"),
+        *("perturb", "length_balance", "select", "training", "promotion"),
     ),
-    "self_rewarding": ("corrupt", "perturb", "length_balance", "select"),
+}
+_LOOPS = {
+    "self_taught": run_self_taught,
+    "self_rewarding": run_self_rewarding,
+    "custom_llm": run_custom_llm,
 }
 
 
@@ -25,8 +33,7 @@ def run_loop(config: RunConfig, force: str | None = None, display: Display | Non
         SelfRewardError: the engines or the training failed for good.
     """
     check_sections(config)
-    run = run_self_rewarding if config.loop.kind == "self_rewarding" else run_self_taught
-    return run(config, force, display)
+    return _LOOPS[config.loop.kind](config, force, display)
 
 
 def check_sections(config: RunConfig) -> None:
@@ -39,7 +46,7 @@ def check_sections(config: RunConfig) -> None:
     default = RunConfig()
     for name in _UNREAD[kind]:
         if name in config.model_fields_set and getattr(config, name) != getattr(default, name):
-            other = next(k for k in _UNREAD if k != kind)
+            other = next(k for k in _UNREAD if name not in _UNREAD[k])
             raise ConfigError(
                 f"{name}: loop.kind={kind} does not read this section; remove it, or set"
                 f" loop.kind={other}"

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from selfreward.config import GeneratorConfig, RunConfig
 from selfreward.engines.client import EngineClient
 from selfreward.engines.pool import EnginePool
+from selfreward.engines.publisher import WeightsPublisher
+from selfreward.engines.replica_env import scorer_engine
+from selfreward.errors import EngineError
 from selfreward.records import ModelRef
 from selfreward.reports.progress import Display
 
@@ -30,6 +33,7 @@ class Pools:
         self._judge: EnginePool | None = None
         self._generator: EnginePool | None = None
         self._outsider: EnginePool | None = None
+        self._scorer: EnginePool | None = None
         self._judge_released = False
         self.swap_seconds: list[float] = []
 
@@ -39,7 +43,7 @@ class Pools:
         return sum(pool.starts for pool in self._pools() if pool is not None)
 
     def _pools(self) -> tuple[EnginePool | None, ...]:
-        return self._judge, self._generator, self._outsider
+        return self._judge, self._generator, self._outsider, self._scorer
 
     def _start(
         self, role: str, model: PlacedModel, section: RunConfig | GeneratorConfig
@@ -90,13 +94,44 @@ class Pools:
         self._outsider.ensure_started()
         return self._outsider.client()
 
+    def scorer(self, model: PlacedModel) -> EngineClient:
+        """A client of the pool of a reward model, which scores responses and writes nothing."""
+        if self._scorer is None:
+            with self._display.waiting("starting the reward model"):
+                self._scorer = EnginePool.start(
+                    role="scorer",
+                    run_id=self._run_id,
+                    model=model.ref,
+                    folder=model.location,
+                    engine=scorer_engine(self._config.engine),
+                    trust_remote_code=self._config.model.trust_remote_code,
+                )
+        self._scorer.ensure_started()
+        return self._scorer.client()
+
+    def publisher(self) -> WeightsPublisher:
+        """What changes the weights of the judge pool from another process, a training worker's.
+
+        Raises:
+            EngineError: the pool is not started.
+        """
+        if self._judge is None:
+            raise EngineError("the engine pool is not started")
+        return self._judge.publisher()
+
+    def adopt(self, model: ModelRef, folder: str) -> None:
+        """Notes which weights another process gave the judge pool last."""
+        if self._judge is not None:
+            self._judge.adopt(model, folder)
+
     def release_for_training(self) -> None:
         """Frees what the trainers need, where the pools share it with them."""
         if self._judge is not None and self._config.engine.placement == "shared":
             self._judge.release()
             self._judge_released = True
-        if self._outsider is not None and self._config.engine.placement == "shared":
-            self._outsider.release()
+        for pool in (self._outsider, self._scorer):
+            if pool is not None and self._config.engine.placement == "shared":
+                pool.release()
         generator = self._config.generator
         if (
             self._generator is not None

@@ -1,6 +1,7 @@
 """Steps that read the seeds of the self-rewarding loop, and make of them what M1 learns."""
 
 import hashlib
+import platform
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.stages.eft import SelectEft, agreeing_ranks
 from selfreward.stages.rate import Rate
 from selfreward.stages.seeds import IftExamples, build_ift, build_ranked, prompt_keys
-from selfreward.stages.sources import is_sample, sample_bytes
+from selfreward.stages.sources import is_sample, is_shipped, sample_bytes
 from selfreward.storage import files
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import sealed_shards
@@ -38,6 +39,9 @@ class Seeds:
 
 def content_of(path: str) -> str:
     """What tells one state of a file from another, for a recipe."""
+    if is_sample(path) and not is_shipped(path):
+        # Made on the spot of what this Python brings; once read, the run keeps it.
+        return platform.python_version()
     if is_sample(path):
         return hashlib.sha256(sample_bytes(path)).hexdigest()[:16]
     return files.version_of(path)
@@ -90,9 +94,14 @@ def _name_of(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2] if has_content else path
 
 
+def files_content(paths: tuple[str, ...]) -> list[list[str]]:
+    """What of files belongs to a recipe: their names and what tells their states apart."""
+    return [[_name_of(p), content_of(p)] for p in paths]
+
+
 def _files_recipe(run: Run, paths: tuple[str, ...]) -> dict[str, Any]:
     return {
-        "files": [[_name_of(p), content_of(p)] for p in paths],
+        "files": files_content(paths),
         "shard_size": run.config.pool.shard_size,
         "max_chars": run.config.pool.max_instruction_chars,
     }

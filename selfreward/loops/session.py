@@ -1,9 +1,10 @@
 """Opening a run: its folder, its seed model, Ray, the engine pools; and closing all of it."""
 
 import getpass
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from selfreward.config import ModelConfig, RunConfig
 from selfreward.config_loading import dump_config
@@ -36,13 +37,21 @@ def open_run(config: RunConfig, display: Display | None = None) -> Iterator[tupl
     """
     layout = Layout(absolute_path(config.run_dir))
     models = _models(config)
-    _record(layout, config, models)
+    record_run(
+        layout,
+        config,
+        {
+            "iterations": config.loop.iterations,
+            "seed_model": models.seed.ref.name,
+            "seed_fingerprint": models.seed.ref.fingerprint,
+            "generator": models.generator.ref.name,
+        },
+    )
     with open_cluster(config, layout, display or Display()) as run:
         try:
             yield run, models
         finally:
-            run.pools.stop()
-            _close(layout, run.pools)
+            close_run(run)
 
 
 @contextmanager
@@ -72,8 +81,11 @@ def open_cluster(
             release_resources(config)
 
 
-def _close(layout: Layout, pools: Pools) -> None:
-    """Adds what this attempt cost to the run's record; an attempt that did nothing adds nothing."""
+def close_run(run: Run) -> None:
+    """Stops the engines and adds what this attempt cost to the run's record; an attempt that did
+    nothing adds nothing."""
+    layout, pools = run.layout, run.pools
+    pools.stop()
     if pools.engine_starts == 0:
         return
     record = files.read_json(layout.run_json)
@@ -133,19 +145,12 @@ def run_model(
     return PlacedModel(ref=ref, location=location)
 
 
-def _record(layout: Layout, config: RunConfig, models: Models) -> None:
+def record_run(layout: Layout, config: RunConfig, facts: Mapping[str, Any]) -> None:
     """Saves the resolved config and what the run is made with; the first write of a run."""
     try:
         record = files.read_json(layout.run_json)
     except FileNotFoundError:
         record = {"id": content_id("run", layout.root, now()), "created_at": now()}
-    record |= {
-        "loop": config.loop.kind,
-        "iterations": config.loop.iterations,
-        "seed_model": models.seed.ref.name,
-        "seed_fingerprint": models.seed.ref.fingerprint,
-        "generator": models.generator.ref.name,
-        "versions": versions(),
-    }
+    record |= {"loop": config.loop.kind, **facts, "versions": versions()}
     files.write_json(layout.run_json, record)
     files.write_bytes(layout.config, dump_config(config).encode())

@@ -11,6 +11,7 @@ from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Run
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards
+from selfreward.training.data import RECORD_OF
 from selfreward.training.trainer import TrainingJob, train
 
 
@@ -28,12 +29,18 @@ class Training:
     name: str
     config: TrainingConfig
     rows: tuple[Source, ...]
-    """Stages of TrainingExample (SFT) or Preference (DPO) rows."""
+    """Stages of TrainingExample (SFT) or Preference (DPO, reward model) rows, or of packed
+    text."""
     folder: str
     output: str
     seed: int
     validation: tuple[str, ...] = ()
-    """Shards of TrainingExample rows."""
+    """Shards of TrainingExample rows; of Preference rows for a reward model; of packed text."""
+    replay: Source | None = None
+    """Packed text that is mixed in, against forgetting."""
+    replay_share: float = 0.0
+    token_budget: int | None = None
+    """Text: tokens to train on; None: as many passes as `config.epochs`."""
     reference: PlacedModel | None = None
     """DPO with `dpo_reference: first`: the model that stands in for the start as the reference."""
 
@@ -53,6 +60,10 @@ def train_model(run: Run, start: PlacedModel, wanted: Training) -> None:
     }
     if reference is not None:
         recipe["reference"] = reference.ref.fingerprint
+    if config.objective == "text":
+        recipe["token_budget"] = wanted.token_budget
+        if wanted.replay is not None:
+            recipe |= {"replay": wanted.replay.fingerprint, "share": wanted.replay_share}
     if len(wanted.rows) == 1:
         recipe["input"] = wanted.rows[0].fingerprint
     manifest = open_stage(wanted.folder, "train", recipe)
@@ -64,7 +75,7 @@ def train_model(run: Run, start: PlacedModel, wanted: Training) -> None:
         model=_location(start),
         trust_remote_code=run.config.model.trust_remote_code,
         data=tuple(url for rows in wanted.rows for url in sealed_shards(rows.folder)),
-        record="TrainingExample" if config.objective == "sft" else "Preference",
+        record=RECORD_OF[config.objective],
         validation=wanted.validation,
         config=config,
         output=wanted.output,
@@ -74,6 +85,9 @@ def train_model(run: Run, start: PlacedModel, wanted: Training) -> None:
         model_fingerprint=start.ref.fingerprint,
         reference_model=None if reference is None else _location(reference),
         reference_fingerprint="" if reference is None else reference.ref.fingerprint,
+        replay=() if wanted.replay is None else tuple(sealed_shards(wanted.replay.folder)),
+        replay_share=wanted.replay_share,
+        token_budget=wanted.token_budget,
     )
     begin = time.monotonic()
     num_rows = sum(rows.num_records for rows in wanted.rows)

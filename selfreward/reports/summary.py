@@ -10,6 +10,7 @@ from rich.text import Text
 
 from selfreward.errors import DataError
 from selfreward.layout import Layout, join
+from selfreward.reports.custom_llm import LlmReport, llm_folders, read_llm
 from selfreward.reports.rewarding import rewarding_tables, stage_folders
 from selfreward.storage import files
 from selfreward.storage.manifest import Manifest, read_manifest
@@ -36,11 +37,15 @@ class RunSummary:
     figures: dict[int, dict[str, Any]]
     """Of a self-rewarding run: each model's `figures.json`."""
     current: dict[str, Any] | None
+    llm: LlmReport | None = None
+    """Of a run of one's own LLM."""
 
     @property
     def is_complete(self) -> bool:
         """True where every iteration the recipe asks for was trained and promoted or not, or the
-        loop ended by itself before."""
+        loop ended by itself before; of one's own LLM, where every stage was measured."""
+        if self.llm is not None:
+            return self.llm.is_complete
         if any(p.get("stopped") for p in self.promotions.values()):
             return True
         return all(i in self.promotions for i in range(1, self.record["iterations"] + 1))
@@ -64,6 +69,10 @@ def read_summary(layout: Layout) -> RunSummary:
     if record.get("loop") == "self_rewarding":
         rounds = config["self_instruct"]["rounds"] if config else 0
         folders = stage_folders(layout, iterations, rounds)
+    llm = None
+    if record.get("loop") == "custom_llm":
+        folders = llm_folders(layout, record["stages"])
+        llm = read_llm(layout, record["stages"], config["custom_llm"]["probe"] if config else "")
     stages = [
         StageLine(title=_titled(title, manifest), folder=folder, manifest=manifest)
         for title, folder in folders
@@ -79,6 +88,7 @@ def read_summary(layout: Layout) -> RunSummary:
         promotions=_by_iteration(layout, numbers, "promotion.json"),
         figures=_by_iteration(layout, numbers, "evaluation/figures.json"),
         current=current["current"] if current else None,
+        llm=llm,
     )
 
 
@@ -136,7 +146,9 @@ def render(summary: RunSummary) -> Group:
     parts: list[Any] = [_funnel(summary)]
     if summary.figures:
         parts += rewarding_tables(summary.figures)
-    if summary.evaluations or not summary.figures:
+    if summary.llm is not None:
+        parts.append(summary.llm.view())
+    elif summary.evaluations or not summary.figures:
         parts.append(_accuracies(summary))
     parts.append(Text("\n".join(_where(summary))))
     return Group(*parts)
@@ -204,7 +216,8 @@ def _where(summary: RunSummary) -> list[str]:
     lines = [f"M{i}: {p['reason']}" for i, p in summary.promotions.items()]
     if summary.current is not None:
         current = summary.current
-        lines.append(f"current judge: iteration {current['iteration']}, {current['checkpoint']}")
+        what = "judge" if summary.llm is None else "model"
+        lines.append(f"current {what}: iteration {current['iteration']}, {current['checkpoint']}")
     for number, attempt in enumerate(summary.record.get("attempts", []), 1):
         swaps = ", ".join(f"{s:.1f} s" for s in attempt["swap_seconds"]) or "none"
         lines.append(

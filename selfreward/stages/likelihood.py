@@ -11,9 +11,13 @@ from typing import Literal
 from selfreward.engines.protocol import Generate, GenerationRequest, Sampling
 from selfreward.errors import EngineError
 from selfreward.records import AnsweredInstruction, Conversation, Response
+from selfreward.records_custom_llm import TaskAnswer
 from selfreward.records_self_rewarding import ResponseLikelihood, SampledInstruction
 from selfreward.stages.sampling import failed
 from selfreward.storage.shards import RowResult, read_records
+
+Stored = Literal["answered", "sampled", "tasks"]
+"""What a shard holds: AnsweredInstruction, SampledInstruction or TaskAnswer rows."""
 
 _SAMPLING = Sampling(temperature=0.0, max_tokens=1)
 
@@ -27,12 +31,17 @@ class ScoredRow:
     responses: tuple[Response, ...]
 
 
-def read_responses(url: str, stored: Literal["answered", "sampled"]) -> list[ScoredRow]:
+def read_responses(url: str, stored: Stored) -> list[ScoredRow]:
     """Reads the responses of a shard with their prompts."""
     if stored == "answered":
         return [
             ScoredRow(id=row.id, messages=row.instruction.messages, responses=(row.response,))
             for row in read_records(url, AnsweredInstruction)
+        ]
+    if stored == "tasks":
+        return [
+            ScoredRow(id=row.id, messages=row.item.messages, responses=(row.response,))
+            for row in read_records(url, TaskAnswer)
         ]
     return [
         ScoredRow(id=row.id, messages=row.instruction.messages, responses=row.responses)
@@ -42,7 +51,7 @@ def read_responses(url: str, stored: Literal["answered", "sampled"]) -> list[Sco
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likelihood:
-    stored: Literal["answered", "sampled"]
+    stored: Stored
     name: str = "likelihood"
     out_type: type[ResponseLikelihood] = ResponseLikelihood
 

@@ -4,22 +4,23 @@ Rows that cannot be an instruction become drops with a reason; only a source tha
 at all, or that has none of the wanted columns, is an error.
 """
 
-import glob
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from importlib.resources import files as package_files
 from typing import Any
 
-import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.records import DroppedRow, DropReason, Instruction, Message
+from selfreward.stages.row_files import (
+    dataset_rows,
+    expand,
+    file_rows,
+    guess_format,
+    jsonl_lines,
+)
 
 _SHIPPED = "sample:"
 SAMPLE = f"{_SHIPPED}instructions"
@@ -30,7 +31,6 @@ _INSTRUCTION = ("instruction", "prompt", "question", "query", "text")
 PROMPT_COLUMNS = frozenset({*_MESSAGES, *_INSTRUCTION})
 _REFERENCE = ("reference_answer", "reference", "answer")
 _CATEGORY = ("category",)
-_JSONL = re.compile(r"\.(jsonl?|ndjson)(\.(gz|bz2|xz|zst))?$")
 # Half of a pair that was cut apart, as JSON escapes can write it: no file can hold it.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Speakers as data sets name them.
@@ -45,14 +45,14 @@ def read_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
         DataError: the path is missing or unreadable; one line names it and the mend.
     """
     if is_sample(config.path):
-        yield from _jsonl_lines(io.StringIO(sample_bytes(config.path).decode()), config.path)
+        yield from jsonl_lines(io.StringIO(sample_bytes(config.path).decode()), config.path)
         return
-    kind = config.format if config.format != "auto" else _guess_format(config.path)
+    kind = config.format if config.format != "auto" else guess_format(config.path)
     if kind == "dataset":
-        yield from _dataset_rows(config)
+        yield from dataset_rows(config.path, config.dataset_split, config.dataset_config)
         return
-    for url in _expand(config.path):
-        yield from _parquet_rows(url) if kind == "parquet" else _jsonl_rows(url)
+    for url in expand(config.path):
+        yield from file_rows(url, kind)
 
 
 def to_instruction(
@@ -152,103 +152,28 @@ def _turns(turns: list[Any]) -> list[Message] | str:
     return messages
 
 
-def _guess_format(path: str) -> str:
-    if _JSONL.search(path):
-        return "jsonl"
-    if path.endswith((".parquet", ".pq")):
-        return "parquet"
-    return "dataset"
-
-
-def _expand(path: str) -> list[str]:
-    try:
-        fs, inner = fsspec.core.url_to_fs(path)
-        found = sorted(fs.glob(inner)) if glob.has_magic(inner) else [inner]
-        if found and all(fs.isfile(f) for f in found):
-            return [fs.unstrip_protocol(f) for f in found]
-    except Exception as error:  # each object store has exceptions of its own
-        raise DataError(f"cannot read {path}: {_line(error)}") from None
-    raise DataError(f"no file at {path}; set pool.path to a file, a glob or a dataset")
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
 def is_sample(path: str) -> bool:
     """Whether the path names data shipped with the package."""
     return path.startswith(_SHIPPED)
 
 
+def is_shipped(path: str) -> bool:
+    """Whether the path names a file shipped with the package; other samples are made here."""
+    return path in _shipped_files()
+
+
 def sample_bytes(path: str) -> bytes:
     """Returns a shipped file; raises DataError if there is none of that name."""
-    folder = package_files("selfreward.samples")
-    shipped = {
-        _SHIPPED + file.name.removesuffix(".jsonl"): file
-        for file in folder.iterdir()
-        if file.name.endswith(".jsonl")
-    }
+    shipped = _shipped_files()
     if path not in shipped:
         raise DataError(f"no sample {path} is shipped; there are {', '.join(sorted(shipped))}")
     return shipped[path].read_bytes()
 
 
-def _jsonl_rows(url: str) -> Iterator[dict[str, Any]]:
-    try:
-        # utf-8-sig: some editors put a byte order mark in front.
-        with fsspec.open(url, "rt", encoding="utf-8-sig", compression="infer") as file:
-            yield from _jsonl_lines(file, url)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        # EOFError: compressed and cut off; ValueError: not UTF-8, or an unknown compression.
-        raise DataError(f"cannot read {url}: {_line(error)}") from None
-
-
-def _jsonl_lines(file: Any, url: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise DataError(
-                f"{url}, line {number}: not JSON; one object a line is wanted"
-            ) from None
-        if not isinstance(row, dict):
-            raise DataError(f"{url}, line {number}: a {type(row).__name__}, not an object")
-        yield row
-
-
-def _parquet_rows(url: str) -> Iterator[dict[str, Any]]:
-    try:
-        with fsspec.open(url, "rb") as file:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"cannot read {url} as Parquet: {_line(error)}") from None
-
-
-def _dataset_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
-    import datasets  # heavy, and only some pools need it
-
-    path, split = config.path, config.dataset_split
-    try:
-        fs, inner = fsspec.core.url_to_fs(path)
-        if fs.isfile(inner):
-            raise DataError(f"{path}: its ending names no format; set pool.format")
-        if fs.isdir(inner):
-            loaded = datasets.load_from_disk(path)
-        else:
-            loaded = datasets.load_dataset(path, config.dataset_config, split=split, streaming=True)
-    except DataError:
-        raise
-    except Exception as error:  # `datasets` raises a different class for each kind of miss
-        raise DataError(
-            f"no file, saved dataset or reachable hub dataset at {path} ({_line(error)})"
-        ) from None
-    if isinstance(loaded, datasets.DatasetDict):
-        if split not in loaded:
-            raise DataError(
-                f"{path} has no split {split!r}; set pool.dataset_split to one of {list(loaded)}"
-            )
-        loaded = loaded[split]
-    yield from loaded
+def _shipped_files() -> dict[str, Any]:
+    folder = package_files("selfreward.samples")
+    return {
+        _SHIPPED + file.name.removesuffix(".jsonl"): file
+        for file in folder.iterdir()
+        if file.name.endswith(".jsonl")
+    }

@@ -85,6 +85,20 @@ ID_COLUMNS: dict[str, tuple[IdColumn, ...]] = {
         _column("chosen_id", "parent"),
         _column("rejected_id", "parent"),
     ),
+    "Document": (_column("id", "own", "doc"),),
+    "TaskItem": (_column("id", "own", "task"),),
+    "TaskAnswer": (
+        _column("id", "own", "tan"),
+        _column("item.id", "copy", "task"),
+        _column("response.id", "made", "res"),
+    ),
+    "Ranking": (_column("id", "own", "rank"),),
+    "AnswerReward": (
+        _column("id", "own", "rew"),
+        _column("item_id", "parent", "task"),
+        _column("response_id", "parent", "res"),
+    ),
+    "ScoredRanking": (_column("id", "own", "srk"), _column("ranking.id", "copy", "rank")),
     "DroppedRow": (_column("row_id", "dropped"),),
 }
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from selfreward.config import LoraConfig
 from selfreward.errors import StorageError
 from selfreward.layout import join
-from selfreward.training.model import ModelSource, adapter_state, merge_lora
+from selfreward.training.model import ModelKind, ModelSource, adapter_state, merge_lora
+from selfreward.training.reward_model import empty_reward_model, pooled_at_end_of_turn
 
 COMPLETE = "COMPLETE"
 TRAINER_PREFIX = "trainer_"
@@ -58,39 +59,50 @@ def write_model(
     dtype: torch.dtype,
     lora: LoraConfig | None = None,
     peft_config: Any = None,
+    kind: ModelKind = "causal_lm",
 ) -> None:
-    """Writes weights as a folder that `AutoModelForCausalLM` and vLLM load.
+    """Writes weights as a folder that `AutoModelForCausalLM` and vLLM load; those of a reward model
+    as one for `AutoModelForSequenceClassification`, which reads the score where training did.
 
     `state` holds the language model's weights by its own names; with `lora` it is a PEFT model's,
     whose merged weights are written here and whose adapter goes into `folder/adapter`.
     """
     from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     if lora is not None:
         adapter = folder / "adapter"
         adapter.mkdir(parents=True, exist_ok=True)
         peft_config.save_pretrained(adapter)
-        # The adapter's name is not part of the names in the file.
-        named = {n.replace(".default.", "."): w for n, w in adapter_state(state).items()}
-        contiguous = {n: w.contiguous() for n, w in named.items()}
+        contiguous = {n: w.contiguous() for n, w in adapter_state(state).items()}
         save_file(contiguous, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
         state = merge_lora(state, lora)
-    config = AutoConfig.from_pretrained(source.path, **source.options)
     with torch.device("meta"):  # only its class, config and names of tied weights are used
-        skeleton = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, trust_remote_code=source.trust_remote_code
-        )
-    try:
-        skeleton.generation_config = GenerationConfig.from_pretrained(
-            source.path, revision=source.revision
-        )
-    except OSError:  # the model ships none; the one derived from its config is saved
-        skeleton.generation_config = GenerationConfig.from_model_config(config)
+        if kind == "reward_model":
+            skeleton = empty_reward_model(source, dtype=dtype)
+        else:
+            skeleton = _empty_causal_lm(source, dtype)
+    if kind == "reward_model":
+        tokenizer = pooled_at_end_of_turn(skeleton.config, tokenizer)
     skeleton.save_pretrained(
         folder, state_dict={n: w.to(dtype).contiguous() for n, w in state.items()}
     )
     tokenizer.save_pretrained(folder)
+
+
+def _empty_causal_lm(source: ModelSource, dtype: torch.dtype) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    config = AutoConfig.from_pretrained(source.path, **source.options)
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=dtype, trust_remote_code=source.trust_remote_code
+    )
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(
+            source.path, revision=source.revision
+        )
+    except OSError:  # the model ships none; the one derived from its config is saved
+        model.generation_config = GenerationConfig.from_model_config(config)
+    return model
 
 
 def mark_complete(folder: Path, facts: dict[str, Any]) -> None:

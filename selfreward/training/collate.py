@@ -36,6 +36,8 @@ class Batch:
     sequence_N: Tensor
     lengths_S: Tensor
     """Target tokens of each sequence, as floats."""
+    last_S: Tensor | None = None
+    """Where in the flattened rows each sequence has its last token; only reward models ask."""
 
     @property
     def num_sequences(self) -> int:
@@ -87,6 +89,7 @@ def collate(rows: Sequence[EncodedRow], pad_id: int, share_prompt: bool) -> Batc
     targets: list[int] = []
     sequences: list[int] = []
     lengths: list[float] = []
+    lasts: list[tuple[int, int]] = []
     for row in rows:
         prompt = row.prompt.tolist()
         start = len(prompt)
@@ -108,6 +111,7 @@ def collate(rows: Sequence[EncodedRow], pad_id: int, share_prompt: bool) -> Batc
             sequences += [len(lengths)] * len(completion)
             lengths.append(float(len(completion)))
             ids[-1] += completion
+            lasts.append((line, len(ids[-1]) - 1))
             positions[-1] += range(start, start + len(completion))
             segments[-1] += [number] * len(completion)
     input_ids_BT = _fill(ids, pad_id)
@@ -121,6 +125,7 @@ def collate(rows: Sequence[EncodedRow], pad_id: int, share_prompt: bool) -> Batc
         target_N=torch.tensor(targets),
         sequence_N=torch.tensor(sequences),
         lengths_S=torch.tensor(lengths),
+        last_S=torch.tensor([line * width + position for line, position in lasts]),
     )
 
 
@@ -134,4 +139,5 @@ def _empty_batch(pad_id: int) -> Batch:
         target_N=zero,
         sequence_N=zero,
         lengths_S=torch.zeros(0),
+        last_S=torch.zeros(0, dtype=torch.long),
     )

@@ -1,7 +1,7 @@
 """Reads the records a training worker is pointed at; the driver never does."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import fsspec
 import pyarrow.parquet as pq
@@ -11,6 +11,16 @@ from selfreward.records import Preference, TrainingExample
 from selfreward.schemas import from_table
 
 RecordT = TypeVar("RecordT", TrainingExample, Preference)
+
+Record = Literal["TrainingExample", "Preference", "PackedText"]
+
+RECORD_OF: dict[str, Record] = {
+    "sft": "TrainingExample",
+    "dpo": "Preference",
+    "reward_model": "Preference",
+    "text": "PackedText",
+}
+"""What each `training.objective` learns from."""
 
 
 def read_records(urls: Sequence[str], record_type: type[RecordT]) -> list[RecordT]:

@@ -1,13 +1,16 @@
 """Loads the model to train and its tokenizer, and adds LoRA adapters to it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from selfreward.config import LoraConfig
 from selfreward.errors import ConfigError, ModelNotFoundError
+
+ModelKind = Literal["causal_lm", "reward_model"]
+"""What a model is trained to put out: the next token, or one score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ def load_tokenizer(source: ModelSource) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **source.options)
     except (OSError, ValueError) as error:
-        raise ModelNotFoundError(f"no tokenizer at {path}: {_first_line(error)}") from error
+        raise ModelNotFoundError(f"no tokenizer at {path}: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise ModelNotFoundError(
             f"the tokenizer at {path} has no chat template; training needs an instruction-tuned"
@@ -60,7 +63,7 @@ def load_causal_lm(source: ModelSource, *, dtype: torch.dtype, attention: str) -
         )
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(
-            f"no causal language model at {source.path}: {_first_line(error)}"
+            f"no causal language model at {source.path}: {first_line(error)}"
         ) from error
     model.config.use_cache = False
     return model
@@ -73,15 +76,17 @@ def stored_dtype(source: ModelSource) -> torch.dtype:
     try:
         config = AutoConfig.from_pretrained(source.path, **source.options)
     except (OSError, ValueError) as error:
-        raise ModelNotFoundError(f"no model at {source.path}: {_first_line(error)}") from error
+        raise ModelNotFoundError(f"no model at {source.path}: {first_line(error)}") from error
     dtype = config.dtype
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
     return dtype or torch.float32
 
 
-def add_lora(causal_lm: Any, lora: LoraConfig, seed: int) -> Any:
+def add_lora(model: Any, lora: LoraConfig, seed: int, kind: ModelKind = "causal_lm") -> Any:
     """Wraps a model with LoRA adapters (arXiv 2106.09685); the same `seed` gives the same ones.
+
+    A reward model's score head, which starts at random, trains whole beside them.
 
     Raises:
         ConfigError: `target_modules` names no linear layer, or one that cannot be merged.
@@ -96,15 +101,16 @@ def add_lora(causal_lm: Any, lora: LoraConfig, seed: int) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
+        # "SEQ_CLS" makes peft train and save a head named `score`.
+        task_type="CAUSAL_LM" if kind == "causal_lm" else "SEQ_CLS",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = get_peft_model(causal_lm, peft_config)
+            model = get_peft_model(model, peft_config)
         except ValueError as error:
             raise ConfigError(
-                f"training.lora.target_modules={targets!r}: {_first_line(error)}"
+                f"training.lora.target_modules={targets!r}: {first_line(error)}"
             ) from error
     head = model.get_base_model().get_output_embeddings()
     for name, module in model.named_modules():
@@ -117,19 +123,23 @@ def add_lora(causal_lm: Any, lora: LoraConfig, seed: int) -> Any:
 
 
 LORA_PREFIX = "base_model.model."
+# A module that trains whole stands twice in a PEFT model: as it was, and as it is trained.
+_UNTRAINED = ".original_module."
+_TRAINED = ".modules_to_save.default."
 
 
 def merge_lora(state: dict[str, Tensor], lora: LoraConfig) -> dict[str, Tensor]:
     """Returns the plain model's weights from a PEFT model's: W + alpha / rank * B A, in fp32.
 
     Names are those of `PeftModel.state_dict()`; the result has the names of the model inside.
+    Modules that train whole beside the adapters are taken as trained.
     """
     scale = lora.alpha / lora.rank
     merged: dict[str, Tensor] = {}
     for name, weight in state.items():
-        if ".lora_" in name:
+        if ".lora_" in name or _UNTRAINED in name:
             continue
-        plain = name.removeprefix(LORA_PREFIX)
+        plain = name.removeprefix(LORA_PREFIX).replace(_TRAINED, ".")
         if ".base_layer." not in plain:
             merged[plain] = weight
             continue
@@ -143,10 +153,15 @@ def merge_lora(state: dict[str, Tensor], lora: LoraConfig) -> dict[str, Tensor]:
 
 
 def adapter_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The adapter's own weights of a PEFT model's state."""
-    return {name: weight for name, weight in state.items() if ".lora_" in name}
+    """The adapter's own weights of a PEFT model's state, by the names of PEFT's files, of which
+    the adapter's name is no part."""
+    return {
+        name.replace(_TRAINED, ".").replace(".default.", "."): weight
+        for name, weight in state.items()
+        if ".lora_" in name or _TRAINED in name
+    }
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,6 +1,7 @@
 """The loss of a micro-batch, for each record type, with the sums its metrics are made of."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,6 +10,22 @@ from selfreward.config import TrainingConfig
 from selfreward.training.collate import Batch
 from selfreward.training.encoding import EncodedRow
 from selfreward.training.losses import dpo_terms, nll_sum, sequence_logps
+
+
+class RowObjective(Protocol):
+    """What rows are trained for."""
+
+    def names(self) -> tuple[str, ...]:
+        """The metrics whose sums a call returns; the first is `train/loss`."""
+
+    def count(self, indices: Sequence[int]) -> int:
+        """What the loss of a whole step over these rows is divided by."""
+
+    def __call__(
+        self, outputs: Tensor, batch: Batch, piece: Sequence[int], /
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the loss of the micro-batch with the rows `piece`, summed, and the sums behind
+        `names`."""
 
 
 class Objective:

@@ -111,7 +111,12 @@ def _has_plain_head(policy: Policy, device: torch.device) -> bool:
     return bool(difference <= 0.02 * wanted_T.abs().max())
 
 
-def _can_share_prompt(policy: Policy, device: torch.device) -> bool:
+@torch.no_grad()
+def can_share_prompt(policy: Policy, device: torch.device) -> bool:
+    """Whether two completions behind one prompt get the hidden states each has alone, measured on a
+    few tokens; layers with a running state, and attention that takes no ready mask, give others.
+    """
+    policy.eval()
     prompt, first, second = list(range(5, 12)), [12, 13, 14], [15, 16, 17, 18]
     positions = [*range(7), *range(7, 10), *range(7, 11)]
     one = torch.ones(1, dtype=torch.long, device=device)
@@ -137,9 +142,8 @@ def measure(policy: Policy, device: torch.device) -> tuple[bool, bool]:
     """Returns (plain_head, shares_prompt) of a model, measured on a few tokens.
 
     plain_head: its logits are its hidden states times its head, with no cap, scale or bias.
-    shares_prompt: two completions behind one prompt get the hidden states each has alone; layers
-    with a running state, and attention that takes no ready mask, give others. Measured, because
-    configs say such things differently in each model family.
+    shares_prompt: see `can_share_prompt`. Measured, because configs say such things differently in
+    each model family.
     """
     policy.eval()
-    return _has_plain_head(policy, device), _can_share_prompt(policy, device)
+    return _has_plain_head(policy, device), can_share_prompt(policy, device)

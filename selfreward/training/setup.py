@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,13 +12,16 @@ from selfreward.config import TrainingConfig
 from selfreward.errors import ConfigError
 from selfreward.training.attention import register as register_cpu_attention
 from selfreward.training.model import (
+    ModelKind,
     ModelSource,
     add_lora,
     load_causal_lm,
     stored_dtype,
 )
 from selfreward.training.parallel import Parallel, Replicated, rank, together
-from selfreward.training.policy import Policy, measure
+from selfreward.training.policy import Policy, can_share_prompt, measure
+from selfreward.training.reward_model import empty_reward_model, load_reward_model
+from selfreward.training.reward_policy import RewardPolicy
 from selfreward.training.sharded import Sharded
 
 
@@ -58,12 +62,28 @@ class Trainee:
 
 
 def _assemble(
-    source: ModelSource, config: TrainingConfig, seed: int, device: torch.device
+    source: ModelSource, config: TrainingConfig, seed: int, device: torch.device, kind: ModelKind
 ) -> Policy:
-    lm = load_causal_lm(source, dtype=torch.float32, attention=attention_of(device))
+    attention = attention_of(device)
+    if kind == "causal_lm":
+        lm = load_causal_lm(source, dtype=torch.float32, attention=attention)
+    else:
+        lm = load_reward_model(source, dtype=torch.float32, attention=attention, seed=seed)
+    return _wrap(lm, config, seed, kind)
+
+
+def _wrap(lm: Any, config: TrainingConfig, seed: int, kind: ModelKind) -> Policy:
     if config.lora is not None:
-        lm = add_lora(lm, config.lora, seed)
-    return Policy(lm)
+        lm = add_lora(lm, config.lora, seed, kind)
+    return Policy(lm) if kind == "causal_lm" else RewardPolicy(lm)
+
+
+def _measure(policy: Policy) -> tuple[bool, bool]:
+    """(plain_head, shares_prompt); a reward model has no other head than a plain one."""
+    cpu = torch.device("cpu")
+    if isinstance(policy, RewardPolicy):
+        return True, can_share_prompt(policy, cpu)
+    return measure(policy, cpu)
 
 
 def _enable_checkpointing(policy: Policy, config: TrainingConfig) -> None:
@@ -72,19 +92,28 @@ def _enable_checkpointing(policy: Policy, config: TrainingConfig) -> None:
 
 
 def build(
-    source: ModelSource, config: TrainingConfig, *, seed: int, device: torch.device
+    source: ModelSource,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    kind: ModelKind = "causal_lm",
 ) -> Trainee:
     """Loads the model and spreads it over the workers of the process group.
 
+    A "reward_model" takes its score head from `source`, or a new one where it has none; its
+    `parallel.policy` is a `RewardPolicy`.
+
     Raises:
-        ModelNotFoundError: no model at the source.
+        ModelNotFoundError: no model of this kind at the source.
         ConfigError: LoRA targets or the strategy do not fit the model or the workers.
     """
     dtype = together(lambda: stored_dtype(source))
     if strategy_of(config) == "fsdp2":
-        return Trainee(parallel=_sharded(source, config, seed=seed, device=device), dtype=dtype)
-    policy = together(lambda: _assemble(source, config, seed, device))
-    policy.plain_head, policy.shares_prompt = measure(policy, torch.device("cpu"))
+        sharded = _sharded(source, config, seed=seed, device=device, kind=kind)
+        return Trainee(parallel=sharded, dtype=dtype)
+    policy = together(lambda: _assemble(source, config, seed, device, kind))
+    policy.plain_head, policy.shares_prompt = _measure(policy)
     _enable_checkpointing(policy, config)
     keep_frozen = config.lora is not None and dtype not in (torch.bfloat16, torch.float16)
     parallel = Replicated(policy, config, device=device, keep_frozen=keep_frozen)
@@ -92,35 +121,42 @@ def build(
 
 
 def _sharded(
-    source: ModelSource, config: TrainingConfig, *, seed: int, device: torch.device
+    source: ModelSource,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    kind: ModelKind,
 ) -> Sharded:
     if not dist.is_initialized():
         raise ConfigError("training.strategy=fsdp2 needs a process group; use ddp in one process")
-    loaded = together(lambda: _assemble(source, config, seed, device) if rank() == 0 else None)
+    loaded = together(
+        lambda: _assemble(source, config, seed, device, kind) if rank() == 0 else None
+    )
     facts = [(True, True)]
     if loaded is not None:
-        facts = [measure(loaded, torch.device("cpu"))]
+        facts = [_measure(loaded)]
     dist.broadcast_object_list(facts, src=0)
     with torch.device("meta"):
-        policy = _skeleton(source, config, seed, device)
+        policy = _wrap(_skeleton(source, device, kind), config, seed, kind)
     policy.plain_head, policy.shares_prompt = facts[0]
     _enable_checkpointing(policy, config)
     return Sharded(policy, loaded, config, device=device)
 
 
-def _skeleton(
-    source: ModelSource, config: TrainingConfig, seed: int, device: torch.device
-) -> Policy:
+def _skeleton(source: ModelSource, device: torch.device, kind: ModelKind) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    attention = attention_of(device)
+    if kind == "reward_model":
+        model = empty_reward_model(source, dtype=torch.float32, attention=attention)
+        model.config.use_cache = False
+        return model
     model_config = AutoConfig.from_pretrained(source.path, **source.options)
     model_config.use_cache = False
-    lm = AutoModelForCausalLM.from_config(
+    return AutoModelForCausalLM.from_config(
         model_config,
         dtype=torch.float32,
-        attn_implementation=attention_of(device),
+        attn_implementation=attention,
         trust_remote_code=source.trust_remote_code,
     )
-    if config.lora is not None:
-        lm = add_lora(lm, config.lora, seed)
-    return Policy(lm)

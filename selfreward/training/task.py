@@ -1,11 +1,11 @@
 """What a training worker is told, how far it is, and what it returns."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from selfreward.config import OPERATIONAL, TrainingConfig
 from selfreward.errors import ConfigError
 from selfreward.records import content_id
+from selfreward.training.data import Record
 from selfreward.training.model import ModelSource
 
 Metrics = dict[str, float]
@@ -17,11 +17,18 @@ class TrainingTask:
 
     source: ModelSource
     data: tuple[str, ...]
-    """Parquet URLs of `record` rows."""
-    record: Literal["TrainingExample", "Preference"]
+    """Parquet URLs of `record` rows; token shards for "PackedText"."""
+    record: Record
     config: TrainingConfig
     validation: tuple[str, ...] = ()
-    """Parquet URLs of TrainingExample rows."""
+    """Parquet URLs of TrainingExample rows; of Preference rows where a reward model is trained;
+    token shards for text."""
+    replay: tuple[str, ...] = ()
+    """Text: token shards that are mixed in, against forgetting."""
+    replay_share: float = 0.0
+    """Text: share of the sequences that come from `replay`."""
+    token_budget: int | None = None
+    """Text: tokens to train on, padding included; None: `config.epochs` passes over `data`."""
     seed: int = 0
     reference_cache: str | None = None
     """Folder URL for reference log-probabilities; None computes them again on resume."""
@@ -54,7 +61,7 @@ class TrainingTask:
     @property
     def other_reference(self) -> ModelSource | None:
         """DPO's reference model where it is not the one that training starts from."""
-        if self.record != "Preference" or self.reference_identity == self.model_identity:
+        if self.config.objective != "dpo" or self.reference_identity == self.model_identity:
             return None
         return self.reference_source
 
@@ -65,7 +72,7 @@ class TrainingTask:
             for name, info in TrainingConfig.model_fields.items()
             if info.json_schema_extra != OPERATIONAL
         }
-        reference = self.reference_identity if self.record == "Preference" else None
+        reference = self.reference_identity if self.config.objective == "dpo" else None
         return content_id(
             "recipe", str(settings), data_digest, self.model_identity, reference, self.seed
         )

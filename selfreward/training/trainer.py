@@ -25,6 +25,7 @@ from selfreward.training.checkpoint import (
     is_complete,
     write_bytes,
 )
+from selfreward.training.data import RECORD_OF
 from selfreward.training.worker import TrainingJob, run_worker
 
 __all__ = ["TrainingJob", "TrainingResult", "train"]
@@ -77,6 +78,7 @@ def train(job: TrainingJob) -> TrainingResult:
         reference_model=_absolute_model(job.reference_model) if job.reference_model else None,
         data=tuple(map(_absolute, job.data)),
         validation=tuple(map(_absolute, job.validation)),
+        replay=tuple(map(_absolute, job.replay)),
         output=_absolute(job.output),
         storage_path=_absolute(job.storage_path),
         reference_cache=_absolute(job.reference_cache) if job.reference_cache else None,
@@ -86,7 +88,7 @@ def train(job: TrainingJob) -> TrainingResult:
         return _read_result(job, result_url)
     if not job.data:
         raise DataError(f"training job {job.name} has no data files")
-    wanted = "Preference" if job.config.objective == "dpo" else "TrainingExample"
+    wanted = RECORD_OF[job.config.objective]
     if job.record != wanted:
         raise ConfigError(
             f"training.objective={job.config.objective} reads {wanted} rows, not {job.record}"

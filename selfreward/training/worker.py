@@ -4,11 +4,12 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from selfreward.config import TrainingConfig
 from selfreward.engines.models import resolve_model
 from selfreward.errors import SelfRewardError
+from selfreward.training.data import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +26,23 @@ class TrainingJob:
     model: str
     """A name each worker's node can resolve: a shared folder or URL, a hub id, `embedded:…`."""
     data: tuple[str, ...]
-    """URLs of Parquet shards of `record` rows; workers read them."""
-    record: Literal["TrainingExample", "Preference"]
+    """URLs of Parquet shards of `record` rows (token shards for "PackedText"); workers read
+    them."""
+    record: Record
     config: TrainingConfig
     output: str
     """URL of the folder the best checkpoint is published as."""
     storage_path: str
     """URL of Ray Train's own state, shared by all nodes."""
     validation: tuple[str, ...] = ()
-    """URLs of Parquet shards of TrainingExample rows."""
+    """URLs of Parquet shards of TrainingExample rows; of Preference rows where a reward model is
+    trained; token shards for text."""
+    replay: tuple[str, ...] = ()
+    """Text: URLs of token shards that are mixed in, against forgetting."""
+    replay_share: float = 0.0
+    """Text: share of the sequences that come from `replay`."""
+    token_budget: int | None = None
+    """Text: tokens to train on, padding included; None: `config.epochs` passes over `data`."""
     tokenizer: str | None = None
     seed: int = 0
     reference_cache: str | None = None
@@ -53,7 +62,7 @@ class TrainingJob:
 
     @property
     def needs_reference_model(self) -> bool:
-        return self.record == "Preference" and self.config.dpo_reference == "first"
+        return self.config.needs_first_model
 
 
 def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +77,7 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     from selfreward.training.loop import run_training
     from selfreward.training.model import ModelSource
     from selfreward.training.parallel import together
+    from selfreward.training.ray_stream import read_with_ray_data
     from selfreward.training.setup import quiet_libraries, set_threads
     from selfreward.training.task import TrainingTask
 
@@ -108,6 +118,9 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
                     record=job.record,
                     config=job.config,
                     validation=job.validation,
+                    replay=job.replay,
+                    replay_share=job.replay_share,
+                    token_budget=job.token_budget,
                     seed=job.seed,
                     reference_cache=job.reference_cache,
                     model_fingerprint=job.model_fingerprint,
@@ -119,6 +132,7 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 scratch=Path(scratch),
                 report=report,
                 resume_from=Path(stack.enter_context(last.as_directory())) if last else None,
+                read=read_with_ray_data,
             )
         except SelfRewardError as error:
             return {"error": type(error).__name__, "message": str(error)}

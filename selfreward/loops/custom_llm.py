@@ -1,0 +1,199 @@
+"""The stages of one's own LLM, from raw text to rewards, as a list of steps.
+
+    text -> clean corpora -> tokenizer -> random model                         once
+    1 pretrain    general text                      2 continue   domain text, general replayed
+    3 finetune    exercises of tasks                4 instruct   constraints, many prompt forms
+    5 prefer      people's rankings: a reward model, and DPO
+    6 reinforce   its own answers, by policy gradient on a reward
+    after each stage: measure the model, and move `current.json` to it
+
+Every step writes a folder with a manifest and is skipped when it is complete, so this function
+run again after any interruption goes on where the last attempt stopped.
+"""
+
+from selfreward.config import RunConfig
+from selfreward.config_custom_llm import STAGE_NUMBERS, Stage
+from selfreward.errors import ConfigError
+from selfreward.evaluation.stage_figures import Purpose
+from selfreward.judging.rubrics import get_pairwise_rubric
+from selfreward.layout import Layout, absolute_path
+from selfreward.loops.force import remove_from
+from selfreward.loops.llm_data import read_rankings, read_tasks
+from selfreward.loops.llm_measure import Measuring, Yardsticks
+from selfreward.loops.llm_stages import REWARD_PART, StageTraining, trained_model
+from selfreward.loops.llm_text import build_corpora, initial_model, prepare_tokenizer
+from selfreward.loops.pairs import Source
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.rubrics import load_pointwise_rubric
+from selfreward.loops.session import close_run, open_cluster, place, record_run
+from selfreward.loops.steps import Run
+from selfreward.preflight import phases
+from selfreward.reports.progress import Display
+from selfreward.storage.checkpoints import CurrentJudge, read_current, write_current
+
+_TEXT: tuple[Stage, ...] = ("pretrain", "continue")
+_PURPOSES: dict[Stage, Purpose] = {
+    "pretrain": "general",
+    "continue": "domain",
+    "finetune": "tasks",
+    "instruct": "instructions",
+    "prefer": "rewards",
+    "reinforce": "rewards",
+}
+
+
+def run_custom_llm(
+    config: RunConfig, force: str | None = None, display: Display | None = None
+) -> Layout:
+    """Runs the stages of `custom_llm.stages` and returns where they lie; see the module's
+    docstring.
+
+    Raises:
+        UserError: something the user can mend, in one line.
+        SelfRewardError: the engines or the training failed for good.
+    """
+    check_stages(config)
+    layout = Layout(absolute_path(config.run_dir))
+    if force is not None:
+        remove_from(layout, force, config.loop.kind)
+    starts_new = "pretrain" in config.custom_llm.stages
+    start = None if starts_new else place(config.model)
+    record_run(
+        layout,
+        config,
+        {
+            "stages": list(_in_order(config)),
+            "iterations": max(STAGE_NUMBERS[stage] for stage in config.custom_llm.stages),
+            "seed_model": "random weights" if start is None else start.ref.name,
+        },
+    )
+    with open_cluster(config, layout, display or Display(), lambda: phases(config)) as run:
+        try:
+            _Stages(run, start).run_all()
+        finally:
+            close_run(run)
+    return layout
+
+
+def check_stages(config: RunConfig) -> None:
+    """Looks up what a recipe names and whether its stages fit, before anything is started.
+
+    Raises:
+        ConfigError: a rubric is unknown, a stage lacks what another one would have made, or
+            prompts do not fit the context.
+    """
+    section = config.custom_llm
+    online = section.online
+    if config.engine.kind == "classifier":
+        raise ConfigError("engine.kind=classifier scores and writes nothing: stages need vllm")
+    if "reinforce" in section.stages:
+        if online.reward == "reward_model" and "prefer" not in section.stages:
+            raise ConfigError(
+                "custom_llm.online.reward=reward_model needs the stage prefer, which trains one;"
+                " add it to custom_llm.stages or choose another reward"
+            )
+        if online.reward == "verdict":
+            get_pairwise_rubric(config.judge.rubric)
+            if not online.prompts:
+                raise ConfigError(
+                    "custom_llm.online.reward=verdict trains a judge on labelled pairs; name files"
+                    " of {prompt, chosen, rejected} in custom_llm.online.prompts"
+                )
+        if online.reward == "judge":
+            load_pointwise_rubric(config.rating.rubric)
+    context = section.architecture.context_length
+    if "pretrain" in section.stages:
+        longest = max(section.pretraining.sequence_length, config.engine.max_model_len)
+        if longest > context:
+            raise ConfigError(
+                f"custom_llm.architecture.context_length={context} is below"
+                f" custom_llm.pretraining.sequence_length or engine.max_model_len ({longest})"
+            )
+
+
+def _in_order(config: RunConfig) -> tuple[Stage, ...]:
+    return tuple(stage for stage in STAGE_NUMBERS if stage in config.custom_llm.stages)
+
+
+class _Stages:
+    """The stages while they run: the model so far, and what it is measured on."""
+
+    def __init__(self, run: Run, start: PlacedModel | None) -> None:
+        self.run, self.stages = run, _in_order(run.config)
+        self.sticks = self._yardsticks(start)
+        self.measuring = Measuring(run, self.sticks)
+        tokenizer: Source | None = None
+        if self.sticks.corpora:
+            tokenizer = prepare_tokenizer(run, self.sticks.corpora, start)
+        self.training = StageTraining(run, self.sticks, tokenizer)
+        if start is None:
+            assert tokenizer is not None
+            start = initial_model(run, tokenizer)
+            self.is_random = True
+        else:
+            self.is_random = False
+        self.model, self.number = start, 0
+
+    def _yardsticks(self, start: PlacedModel | None) -> Yardsticks:
+        """Reads what the stages learn from and are measured on, and nothing else."""
+        run, section = self.run, self.run.config.custom_llm
+        sticks = Yardsticks()
+        if start is None or any(stage in _TEXT for stage in self.stages):
+            sticks.corpora = build_corpora(run)
+        asks = "reinforce" in self.stages and not section.online.prompts
+        if "finetune" in self.stages:
+            sticks.tasks = read_tasks(run, "finetuning", section.finetuning)
+        if "instruct" in self.stages or (asks and section.online.reward == "checks"):
+            sticks.instructions = read_tasks(run, "instruction_tuning", section.instruction_tuning)
+        if "prefer" in self.stages or (asks and section.online.reward == "judge"):
+            sticks.rankings = read_rankings(run)
+        return sticks
+
+    def run_all(self) -> None:
+        self.measuring.text(0, "start", self.model)
+        if not self.is_random:
+            self.measuring.answers(0, self.model)
+        self.measuring.conclude(0, None, None)
+        for stage in self.stages:
+            self._run(stage)
+
+    def _run(self, stage: Stage) -> None:
+        number, measuring, sticks = STAGE_NUMBERS[stage], self.measuring, self.sticks
+        before, start = self.number, self.model
+        self.training.train(stage, start)
+        self.model, self.number = trained_model(self.run.layout, number), number
+        if stage == "prefer":
+            sticks.reward_model = trained_model(self.run.layout, number, REWARD_PART)
+            sticks.reference = start
+            # The model before could not be rewarded when it was measured.
+            measuring.rewards(before, start)
+        measuring.text(number, f"{number} {stage}", self.model)
+        measuring.answers(number, self.model)
+        measuring.rewards(number, self.model)
+        if stage == "prefer":
+            measuring.reward_model(number)
+            measuring.conclude(before)
+        measuring.conclude(number, before, self._purpose(stage))
+        self._point(stage)
+
+    def _purpose(self, stage: Stage) -> Purpose:
+        if stage == "reinforce" and self.run.config.custom_llm.online.reward == "checks":
+            return "instructions"
+        return _PURPOSES[stage]
+
+    def _point(self, stage: Stage) -> None:
+        """The last stage's model is the run's: what `serve`, `predict` and `chat` take."""
+        layout, model = self.run.layout, self.model
+        pointed = read_current(layout)
+        if pointed is not None and pointed.iteration > model.ref.iteration:
+            return
+        write_current(
+            layout,
+            CurrentJudge(
+                iteration=model.ref.iteration,
+                checkpoint=model.location,
+                fingerprint=model.ref.fingerprint,
+                accuracy=None,
+                reason=f"stage {stage}",
+            ),
+        )

@@ -1,0 +1,146 @@
+"""Steps that read what the later stages of one's own LLM learn from: exercises and rankings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from selfreward.config_custom_llm import TasksConfig
+from selfreward.config_loading import identity
+from selfreward.layout import join
+from selfreward.loops.pairs import Source, on_cluster
+from selfreward.loops.seeds import files_content
+from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.stages.rankings import build_rankings
+from selfreward.stages.rewards import RankingPreferences
+from selfreward.stages.runner import StageLogic
+from selfreward.stages.tasks import TaskExamples, build_tasks
+from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.shards import ShardSummary
+
+# Settings of a section that say how a model learns or answers, not what is read.
+_NOT_DATA = ("data", "training", "sampling", "pairs", "max_pairs_per_ranking")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """What is trained on, and what is kept out of it to measure with.
+
+    Example: `Splits(train=Source(…), heldout=Source(…))`
+    """
+
+    train: Source
+    heldout: Source
+
+
+def read_tasks(run: Run, name: str, config: TasksConfig) -> Splits:
+    """The exercises of `finetuning` or `instruction_tuning`.
+
+    Raises:
+        UserError: a file is unreadable or lacks columns, or too little of it is usable.
+    """
+    config_of = run.config
+
+    def build(folders: dict[str, str]) -> dict[str, list[ShardSummary]]:
+        made: dict[str, list[ShardSummary]] = on_cluster(
+            run,
+            build_tasks,
+            config,
+            config_of.pool.max_instruction_chars,
+            config_of.pool.shard_size,
+            config_of.loop.seed,
+            folders,
+            f"custom_llm.{name}",
+        )
+        return made
+
+    return _read(run, name, "tasks", config, build)
+
+
+def read_rankings(run: Run) -> Splits:
+    """The answers that people ranked. Errors as in `read_tasks`."""
+    config = run.config
+
+    def build(folders: dict[str, str]) -> dict[str, list[ShardSummary]]:
+        train, heldout = on_cluster(
+            run,
+            build_rankings,
+            config.custom_llm.rankings,
+            config.pool.max_instruction_chars,
+            config.pool.shard_size,
+            config.loop.seed,
+            (folders["train"], folders["heldout"]),
+        )
+        return {"train": train, "heldout": heldout}
+
+    return _read(run, "rankings", "rankings", config.custom_llm.rankings, build)
+
+
+def _read(
+    run: Run,
+    name: str,
+    stage: str,
+    config: Any,
+    build: Callable[[dict[str, str]], dict[str, list[ShardSummary]]],
+) -> Splits:
+    root = join(run.layout.root, stage, name) if stage != name else join(run.layout.root, stage)
+    folders = {split: join(root, split) for split in ("train", "heldout")}
+    recipe = {
+        "data": files_content(config.data),
+        "settings": {k: v for k, v in identity(config).items() if k not in _NOT_DATA},
+        "shard_size": run.config.pool.shard_size,
+        "max_chars": run.config.pool.max_instruction_chars,
+        "seed": run.config.loop.seed,
+    }
+    manifests = {s: open_stage(f, stage, recipe | {"of": s}) for s, f in folders.items()}
+    if not all(m.is_complete for m in manifests.values()):
+        with run.display.waiting(f"reading {name}"):
+            made = build(folders)
+        manifests = {s: complete(folders[s], m, made[s], 0.0) for s, m in manifests.items()}
+        counts = ", ".join(f"{m.num_records} {s}" for s, m in manifests.items())
+        run.display.line(f"{name}: {counts}; dropped {manifests['train'].drops or 'none'}")
+    train, heldout = (Source.of(folders[s], manifests[s]) for s in ("train", "heldout"))
+    return Splits(train=train, heldout=heldout)
+
+
+def task_examples(run: Run, number: int, tasks: Source) -> Source:
+    """The exercises as what SFT reads."""
+    logic = TaskExamples()
+    return _made(run, "exercises as examples", logic, run.layout.examples(number), tasks, {})
+
+
+def ranking_preferences(run: Run, folder: str, rankings: Source) -> Source:
+    """The rankings as what DPO and the reward model read."""
+    config = run.config.custom_llm.rankings
+    logic = RankingPreferences(
+        pairs=config.pairs, max_pairs=config.max_pairs_per_ranking, seed=run.config.loop.seed
+    )
+    recipe = {
+        "pairs": config.pairs,
+        "max_pairs": config.max_pairs_per_ranking,
+        "seed": run.config.loop.seed,
+    }
+    return _made(run, "rankings as preferences", logic, folder, rankings, recipe)
+
+
+def _made(
+    run: Run,
+    title: str,
+    logic: StageLogic[Any, Any],
+    folder: str,
+    source: Source,
+    recipe: dict[str, Any],
+) -> Source:
+    (done,) = run_step(
+        run,
+        title,
+        logic,
+        [
+            Output(
+                folder=folder,
+                inputs=shards_of(source.folder),
+                recipe=recipe | {"input": source.fingerprint},
+                num_rows=source.num_records,
+            )
+        ],
+    )
+    return Source.of(folder, done)

@@ -1,0 +1,269 @@
+"""Steps that measure the model of a stage: on text, on exercises, by rewards, and in a table."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import ray
+
+from selfreward.config_custom_llm import TasksConfig
+from selfreward.config_loading import identity
+from selfreward.engines.client import EngineClient
+from selfreward.engines.models import resolve_model
+from selfreward.errors import EngineTimeoutError, own_error_in
+from selfreward.evaluation.stage_figures import Measured, Purpose, stage_figures
+from selfreward.layout import join
+from selfreward.loops.llm_data import Splits
+from selfreward.loops.llm_text import Corpus
+from selfreward.loops.pairs import TASK_TIMEOUT_S, Source, on_cluster
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.records_custom_llm import Document
+from selfreward.reports.stages import StageFigures, change_line
+from selfreward.stages.likelihood import Likelihood
+from selfreward.stages.rewards import AnswerRankings, RewardAnswers, ScoreRankings
+from selfreward.stages.runner import StageLogic
+from selfreward.stages.tasks import AnswerTasks
+from selfreward.storage import files
+from selfreward.storage.shards import read_records, sealed_shards
+
+MEASURE_TOKENS = 8192
+"""Padded tokens that go through the model at once when text is measured."""
+PROBE_TOKENS = 10
+
+
+@dataclass(slots=True, kw_only=True)
+class Yardsticks:
+    """What every model is measured on; parts that the run has no use for are None."""
+
+    corpora: dict[str, Corpus] = field(default_factory=dict)
+    tasks: Splits | None = None
+    instructions: Splits | None = None
+    rankings: Splits | None = None
+    reward_model: PlacedModel | None = None
+    reference: PlacedModel | None = None
+    """The model that KL is measured to: the one preferences were first learnt from."""
+
+
+class Measuring:
+    """Measures models one after the other and keeps what was measured of each."""
+
+    def __init__(self, run: Run, sticks: Yardsticks) -> None:
+        self.run, self.sticks = run, sticks
+        self._measured: dict[int, Measured] = {}
+        self._compared: dict[int, tuple[int | None, Purpose | None]] = {}
+
+    def text(self, number: int, name: str, model: PlacedModel) -> None:
+        """Log-likelihoods of the validation documents, and the next tokens of the probe."""
+        run, folder = self.run, self.run.layout.evaluation(number)
+        url = join(folder, "text.json")
+        self._measured[number] = Measured(stage=name)
+        if not self.sticks.corpora:
+            return
+        self._measured[number] = Measured(stage=name, text=url)
+        training = run.config.custom_llm.pretraining.training
+        wanted = {
+            "model": model.ref.fingerprint,
+            "corpora": {n: c.validation.fingerprint for n, c in self.sticks.corpora.items()},
+            "probe": run.config.custom_llm.probe,
+        }
+        if files.exists(url) and files.read_json(url)["of"] == wanted:
+            return
+        documents = {n: sealed_shards(c.validation.folder) for n, c in self.sticks.corpora.items()}
+        length = run.config.custom_llm.pretraining.sequence_length
+        task = ray.remote(num_cpus=run.config.ray.stage_task_cpus)(measure_text)
+        if training.use_gpu:
+            task = task.options(num_gpus=1)
+        source = model.ref.name if model.ref.iteration == 0 else model.location
+        with run.display.waiting(f"measuring {name} on text"):
+            found = task.remote(
+                source, documents, length, run.config.custom_llm.probe, training.precision
+            )
+            try:
+                told = ray.get(found, timeout=TASK_TIMEOUT_S)
+            except ray.exceptions.GetTimeoutError:
+                raise EngineTimeoutError("measuring text took longer than a day") from None
+            except ray.exceptions.RayTaskError as error:
+                raise own_error_in(error) or error from None
+        files.write_json(url, {"of": wanted, **told})
+
+    def answers(self, number: int, model: PlacedModel) -> None:
+        """Answers to the held-out exercises and to the prompts of the held-out rankings."""
+        config = self.run.config.custom_llm
+        tasks = self._tasks(number, "tasks", self.sticks.tasks, config.finetuning, model)
+        instructions = self._tasks(
+            number, "instructions", self.sticks.instructions, config.instruction_tuning, model
+        )
+        self._measured[number] = replace(
+            self._measured[number], tasks=tasks, instructions=instructions
+        )
+
+    def _tasks(
+        self, number: int, what: str, splits: Splits | None, config: TasksConfig, model: PlacedModel
+    ) -> str | None:
+        if splits is None:
+            return None
+        logic = AnswerTasks(sampling=config.sampling, seed=self.run.config.loop.seed)
+        recipe = {"sampling": identity(config.sampling)}
+        return self._answered(number, what, logic, splits.heldout, model, recipe).folder
+
+    def rewards(self, number: int, model: PlacedModel) -> None:
+        """Rewards of its own answers, and how far it is from the reference; only where there is a
+        reward model."""
+        sticks, run = self.sticks, self.run
+        scorer = sticks.reward_model
+        if sticks.rankings is None or scorer is None:
+            return
+        sampling = run.config.custom_llm.instruction_tuning.sampling
+        answers = self._answered(
+            number,
+            "own_answers",
+            AnswerRankings(sampling=sampling, seed=run.config.loop.seed),
+            sticks.rankings.heldout,
+            model,
+            {"sampling": identity(sampling)},
+        )
+        measured = self._measured[number]
+        reference = sticks.reference
+        if reference is not None and reference.ref.fingerprint != model.ref.fingerprint:
+            both = [
+                self._answered(number, what, Likelihood(stored="tasks"), answers, of, {}).folder
+                for what, of in (("own_likelihood", model), ("reference_likelihood", reference))
+            ]
+            measured = replace(measured, likelihoods=(both[0], both[1]))
+        rewards = self._scored(number, "rewards", RewardAnswers(), answers, scorer)
+        self._measured[number] = replace(measured, rewards=rewards.folder)
+
+    def reward_model(self, number: int) -> None:
+        """The reward model's scores of answers that people ranked and it was not trained on."""
+        sticks = self.sticks
+        if sticks.rankings is None or sticks.reward_model is None:
+            return
+        logic = ScoreRankings()
+        scored = self._scored(number, "ranked", logic, sticks.rankings.heldout, sticks.reward_model)
+        self._measured[number] = replace(self._measured[number], reward_model=scored.folder)
+
+    def conclude(
+        self, number: int, before: int | None = None, purpose: Purpose | None = None
+    ) -> None:
+        """Writes `stage.json` of a stage and says what it changed in what it is for.
+
+        Again without a purpose, what was measured since is added.
+        """
+        run = self.run
+        is_new = number not in self._compared
+        if is_new:
+            self._compared[number] = (before, purpose)
+        before, purpose = self._compared[number]
+        report: dict[str, Any] = on_cluster(
+            run,
+            stage_figures,
+            self._measured[number],
+            None if before is None else self._measured[before],
+            purpose,
+            run.config.evaluation,
+            run.config.loop.seed,
+        )
+        files.write_json(join(run.layout.evaluation(number), "stage.json"), report)
+        said = change_line(StageFigures.from_dict(report["figures"]))
+        if is_new and said is not None:
+            run.display.line(said)
+
+    def _answered(
+        self,
+        number: int,
+        what: str,
+        logic: StageLogic[Any, Any],
+        rows: Source,
+        model: PlacedModel,
+        recipe: dict[str, Any],
+    ) -> Source:
+        title = f"{what.replace('_', ' ')} of {self._measured[number].stage}"
+        ask = lambda: self.run.pools.judge(model)  # noqa: E731
+        return self._step(number, what, title, logic, rows, model, recipe, ask)
+
+    def _scored(
+        self,
+        number: int,
+        what: str,
+        logic: StageLogic[Any, Any],
+        rows: Source,
+        scorer: PlacedModel,
+    ) -> Source:
+        title = f"reward model on {what} of {self._measured[number].stage}"
+        ask = lambda: self.run.pools.scorer(scorer)  # noqa: E731
+        return self._step(number, what, title, logic, rows, scorer, {}, ask)
+
+    def _step(
+        self,
+        number: int,
+        what: str,
+        title: str,
+        logic: StageLogic[Any, Any],
+        rows: Source,
+        model: PlacedModel,
+        recipe: dict[str, Any],
+        ask: Callable[[], EngineClient],
+    ) -> Source:
+        folder = join(self.run.layout.evaluation(number), what)
+        (done,) = run_step(
+            self.run,
+            title,
+            logic,
+            [
+                Output(
+                    folder=folder,
+                    inputs=shards_of(rows.folder),
+                    recipe=recipe
+                    | {
+                        "model": model.ref.fingerprint,
+                        "engine": identity(self.run.config.engine),
+                        "input": rows.fingerprint,
+                        "seed": self.run.config.loop.seed,
+                    },
+                    num_rows=rows.num_records,
+                )
+            ],
+            ask,
+        )
+        return Source.of(folder, done)
+
+
+def measure_text(
+    model: str,
+    documents: dict[str, list[str]],
+    length: int,
+    probe: str,
+    precision: Literal["bf16", "fp32"],
+) -> dict[str, Any]:
+    """Log-likelihoods of documents by corpus, and the next tokens of a text; one task's work.
+
+    Raises:
+        ModelNotFoundError: the model's name leads nowhere.
+    """
+    import torch
+
+    from selfreward.training.next_token import next_tokens
+    from selfreward.training.setup import quiet_libraries, set_threads
+    from selfreward.training.text_likelihood import document_nlls
+
+    quiet_libraries()
+    set_threads(1)
+    folder = resolve_model(model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = {
+        name: [
+            asdict(nll)
+            for nll in document_nlls(
+                folder,
+                [d for url in urls for d in read_records(url, Document)],
+                max_length=length,
+                max_padded_tokens=MEASURE_TOKENS,
+                device=device,
+                precision=precision if device.type == "cuda" else "fp32",
+            )
+        ]
+        for name, urls in documents.items()
+    }
+    tokens = next_tokens(folder, probe, PROBE_TOKENS, device=device)
+    return {"documents": found, "next_tokens": [[t.token, t.probability] for t in tokens]}

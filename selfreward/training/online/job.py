@@ -1,0 +1,192 @@
+"""The driver's side of online training: starts the workers on Ray Train, publishes the last model.
+
+The engines keep running beside the trainers. When this returns they hold the published model.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import fsspec
+
+from selfreward import errors, interrupts
+from selfreward.config_training import TrainingConfig
+from selfreward.errors import ConfigError, TrainingError
+from selfreward.layout import join
+from selfreward.records import ModelRef
+from selfreward.training.checkpoint import commit_folder, is_complete, write_bytes
+from selfreward.training.online.task import Evaluation
+from selfreward.training.online.worker import OnlineJob, run_online_worker
+from selfreward.training.trainer import (
+    STOP_GRACE_S,
+    _absolute,
+    _absolute_model,
+    _explained,
+    _forget_resume_state,
+    _ray_train_environment,
+    _storage,
+    _url_of,
+)
+
+__all__ = ["OnlineJob", "OnlineResult", "train_online"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineResult:
+    """What came of a run of online training."""
+
+    checkpoint: str
+    """The output folder of the job."""
+    model: ModelRef
+    """The weights in it, which every replica of the pool now holds: `pool.adopt(result.model,
+    result.checkpoint)` tells the pool."""
+    steps: int
+    history: list[dict[str, float]]
+    """The metrics of every step; also in `STORAGE_PATH/NAME/metrics.jsonl`."""
+    evaluations: list[Evaluation]
+    """Before the first step, every `eval_every` steps and after the last."""
+    num_rollouts: int
+    num_tokens: int
+    """Tokens of the sequences trained on, prompts included."""
+    seconds: float
+
+
+def train_online(job: OnlineJob) -> OnlineResult:
+    """Trains on the Ray cluster this process is connected to, and publishes the last model.
+
+    The same job run again goes on where it stopped, or returns at once when its output is there.
+
+    Raises:
+        UserError: prompts or settings that do not fit.
+        EngineError: the engines failed in a way that retries did not mend.
+        TrainingError: training failed after its retries, or ran out of time.
+    """
+    job = replace(
+        job,
+        tokenizer=_absolute_model(job.tokenizer) if job.tokenizer else None,
+        output=_absolute(job.output),
+        storage_path=_absolute(job.storage_path),
+    )
+    if job.config.sampling.temperature == 0:
+        raise ConfigError(
+            "online.sampling.temperature=0 makes all rollouts of a prompt alike, and nothing can be"
+            " learnt from them; set it to 1"
+        )
+    result_url = join(job.storage_path, job.name, "result.json")
+    if is_complete(job.output):
+        result = _read_result(job, result_url)
+        job.publisher.swap(result.model, job.output)
+        return result
+    config = _patient(job)
+    with _ray_train_environment(config):
+        fitted = _fit_within(job, config)
+    progress = fitted.return_value
+    if progress is None:
+        raise TrainingError(f"training job {job.name} ended without a result")
+    if "error" in progress:
+        raise getattr(errors, progress["error"])(progress["message"])
+    result = OnlineResult(
+        checkpoint=job.output,
+        model=ModelRef(name=job.name, iteration=job.iteration, fingerprint=progress["fingerprint"]),
+        steps=progress["step"],
+        history=progress["history"],
+        evaluations=[Evaluation(**row) for row in progress["evaluations"]],
+        num_rollouts=progress["num_rollouts"],
+        num_tokens=progress["num_tokens"],
+        seconds=progress["seconds"],
+    )
+    lines = "".join(json.dumps(row) + "\n" for row in result.history)
+    write_bytes(join(job.storage_path, job.name, "metrics.jsonl"), lines.encode())
+    write_bytes(result_url, json.dumps(asdict(result)).encode())
+    last, _ = max(fitted.best_checkpoints, key=lambda c: c[1]["step"])
+    commit_folder(_url_of(last, job.storage_path), job.output)
+    _forget_resume_state([_url_of(c, job.storage_path) for c, _ in fitted.best_checkpoints])
+    # The replicas hold these weights already; from now on they find them in the output.
+    job.publisher.swap(result.model, job.output)
+    fs, path = fsspec.core.url_to_fs(job.weights_root)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+    return result
+
+
+def _read_result(job: OnlineJob, url: str) -> OnlineResult:
+    fs, path = fsspec.core.url_to_fs(url)
+    if not fs.exists(path):
+        raise TrainingError(
+            f"{job.output} is complete but {url} is gone; remove {job.output} to train again"
+        )
+    data = json.loads(fs.cat_file(path))
+    return OnlineResult(
+        **data
+        | {
+            "model": ModelRef(**data["model"]),
+            "evaluations": [Evaluation(**row) for row in data["evaluations"]],
+        }
+    )
+
+
+def _patient(job: OnlineJob) -> TrainingConfig:
+    """The settings of training whose workers also wait for each other's rollouts and rewards, and
+    for the engines to take new weights."""
+    training = job.config.training
+    waits = 2 * job.config.rollout_timeout_s + job.publisher.replicas.engine.swap_timeout_s
+    return training.model_copy(
+        update={"collective_timeout_s": training.collective_timeout_s + waits}
+    )
+
+
+def _fit_within(job: OnlineJob, config: TrainingConfig) -> Any:
+    """Runs the trainer with a time limit, on a thread as `training.trainer` does."""
+    trainer = _make_trainer(job, config)
+    try:
+        return interrupts.run_in_thread(
+            trainer.fit, f"train-{job.name}", config.timeout_s + STOP_GRACE_S
+        )
+    except interrupts.LimitReachedError:
+        raise TrainingError(
+            f"training job {job.name} did not end within online.training.timeout_s="
+            f"{config.timeout_s:g} seconds"
+        ) from None
+    except Exception as error:
+        named: Any = SimpleNamespace(name=job.name, config=config)
+        raise _explained(named, error) from error
+
+
+def _make_trainer(job: OnlineJob, config: TrainingConfig) -> Any:
+    from ray.train import (
+        CheckpointConfig,
+        FailureConfig,
+        LoggingConfig,
+        RunConfig,
+        ScalingConfig,
+    )
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    storage_path, filesystem = _storage(job.storage_path)
+    resources: dict[str, float] = {"CPU": config.num_cpus_per_worker}
+    if job.is_gpu:
+        resources["GPU"] = config.gpus_per_worker
+    return TorchTrainer(
+        run_online_worker,
+        train_loop_config={"job": job, "deadline": time.time() + config.timeout_s},
+        torch_config=TorchConfig(timeout_s=int(config.collective_timeout_s)),
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=job.is_gpu,
+            resources_per_worker=resources,
+            placement_strategy="SPREAD" if config.num_workers > 1 else "PACK",
+        ),
+        run_config=RunConfig(
+            name=job.name,
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(
+                max_failures=config.max_failures, controller_failure_limit=config.max_failures
+            ),
+            # Without a score the newest are kept.
+            checkpoint_config=CheckpointConfig(num_to_keep=config.num_checkpoints),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
