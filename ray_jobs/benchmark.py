@@ -1,6 +1,6 @@
 """Benchmarks of the pipeline, printed as JSON.
 
-python -m ray_jobs.benchmark [throughput] [evaluation] [adaptive] [training] [memory]
+python -m ray_jobs.benchmark [throughput] [evaluation] [adaptive] [training] [text] [memory]
                              [self_instruct] [injection] [service_load] [service_swap]
                              [service_recovery] [service_overload] (none named: all)
                              [section.key=value ...]
@@ -25,6 +25,7 @@ from selfreward.benchmarks.generation import (
 from selfreward.benchmarks.injection import injection_flips
 from selfreward.benchmarks.memory import driver_memory
 from selfreward.benchmarks.self_instruct import filter_throughput
+from selfreward.benchmarks.text import training_on_text
 from selfreward.config import RunConfig
 from selfreward.config_loading import load_config
 from selfreward.config_serving import ServiceConfig
@@ -58,6 +59,7 @@ def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
         "training": lambda: compare_with_trl(
             resolve_model(config.model.name), make_preferences(64)
         ),
+        "text": lambda: training_on_text(scratch),
         "memory": lambda: driver_memory(config),
         "self_instruct": filter_throughput,
         "injection": lambda: injection_flips(config),

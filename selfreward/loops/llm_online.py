@@ -88,9 +88,10 @@ def train_by_reward(
         storage_path=join(folder, "ray_train"),
         seed=run.config.loop.seed + number,
         trust_remote_code=run.config.model.trust_remote_code,
+        say=run.board.open(f"reinforce {folder}").say,
     )
     title = f"reinforce: {config.steps} steps on {len(prompts)} prompts, by {config.reward}"
-    with run.display.waiting(title):
+    with run.display.waiting(title, run.board.said):
         result = train_online(job)
     run.pools.adopt(result.model, result.checkpoint)
     summary = ShardSummary(

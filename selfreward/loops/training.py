@@ -88,10 +88,12 @@ def train_model(run: Run, start: PlacedModel, wanted: Training) -> None:
         replay=() if wanted.replay is None else tuple(sealed_shards(wanted.replay.folder)),
         replay_share=wanted.replay_share,
         token_budget=wanted.token_budget,
+        say=run.board.open(f"train {wanted.folder}").say,
     )
     begin = time.monotonic()
     num_rows = sum(rows.num_records for rows in wanted.rows)
-    with run.display.waiting(f"train {wanted.model} ({config.objective}, {num_rows} rows)"):
+    title = f"train {wanted.model} ({config.objective}, {num_rows} rows)"
+    with run.display.waiting(title, run.board.said):
         result = train(job)
     summary = ShardSummary(
         index=0,

@@ -52,11 +52,25 @@ class Display:
         self.line(f"{title}: done in {elapsed:.1f} s{speed}")
 
     @contextmanager
-    def waiting(self, title: str) -> Iterator[None]:
-        """Shows something that has no rows, such as an engine start."""
+    def waiting(self, title: str, said: Callable[[], str] | None = None) -> Iterator[None]:
+        """Shows something that has no rows, such as an engine start; `said` gives what the work
+        says of itself, which is shown where it is something new."""
         begin = time.monotonic()
         self.line(f"{title} ...")
-        yield
+        if said is None:
+            yield
+        else:
+            last = ""
+
+            def show() -> None:
+                nonlocal last
+                text = said()
+                if text and text != last:
+                    self.line(f"{title}: {text}")
+                last = text
+
+            with _repeat(PLAIN_EVERY_S, show):
+                yield
         self.line(f"{title}: {time.monotonic() - begin:.1f} s")
 
     def _plain(self, title: str, num_rows: int, read: Read, begin: float) -> None:

@@ -15,13 +15,21 @@ POLL_TIMEOUT_S = 10.0
 
 
 class ProgressBoard:
-    """Adds up rows and tokens of the stage that is running (made a Ray actor by `start`)."""
+    """Adds up rows and tokens of the stage that is running, and keeps what it said last; a Ray
+    actor."""
 
     def __init__(self) -> None:
-        self._stage, self._rows, self._tokens = "", 0, 0
+        self._stage, self._rows, self._tokens, self._said = "", 0, 0, ""
 
     def open(self, stage: str) -> None:
-        self._stage, self._rows, self._tokens = stage, 0, 0
+        self._stage, self._rows, self._tokens, self._said = stage, 0, 0, ""
+
+    def say(self, stage: str, text: str) -> None:
+        if stage == self._stage:
+            self._said = text
+
+    def said(self) -> str:
+        return self._said
 
     def add(self, stage: str, rows: int, tokens: int) -> None:
         if stage == self._stage:
@@ -50,6 +58,14 @@ class BoardHandle:
             return None
         return rows, tokens
 
+    def said(self) -> str:
+        """What the work said last in words; empty where it or the board says nothing."""
+        try:
+            text: str = ray.get(self._actor.said.remote(), timeout=POLL_TIMEOUT_S)
+        except RayError:
+            return ""
+        return text
+
     def stop(self) -> None:
         ray.kill(self._actor)
 
@@ -64,3 +80,7 @@ class Teller:
     def __call__(self, progress: Progress) -> None:
         tokens = int(progress.ledger.get("completion_tokens", 0))
         self._actor.add.remote(self._stage, progress.rows, tokens)
+
+    def say(self, text: str) -> None:
+        """Tells in words how far a piece of work is that has no rows."""
+        self._actor.say.remote(self._stage, text)

@@ -31,6 +31,7 @@ from selfreward.training.preferences import Preferences
 from selfreward.training.ranked import RankedPairs
 from selfreward.training.setup import Trainee, build
 from selfreward.training.task import LoopResult, Metrics, Progress, TrainingTask, selection_score
+from selfreward.training.telling import Say, Telling
 from selfreward.training.text_stream import Reader, read_plainly
 
 Report = Callable[[Metrics, Path | None], None]
@@ -176,6 +177,7 @@ def run_training(
     report: Report,
     resume_from: Path | None = None,
     read: Reader = read_plainly,
+    say: Say | None = None,
 ) -> LoopResult:
     """Trains on one worker of the current process group (or alone, without one).
 
@@ -186,6 +188,7 @@ def run_training(
         report: called by every worker alike; its folder is deleted when it returns.
         resume_from: the folder of the last checkpoint, to go on from there.
         read: how packed text is read ahead of the steps.
+        say: is told every few seconds, on worker 0, how far training is.
 
     Raises:
         DataError: nothing to train on.
@@ -199,6 +202,7 @@ def run_training(
         run.resume(resume_from)
     config, num_steps, start = task.config, run.num_steps, run.progress.step
     checkpoint_every = config.checkpoint_every_steps or config.eval_every_steps
+    telling = Telling(say, num_steps, start)
     with closing(run.material.steps(start)) as shares:
         for step in range(start, num_steps):
             metrics = run.train_step(step, shares)
@@ -206,6 +210,7 @@ def run_training(
                 metrics |= run.material.evaluate()
             metrics["selection_score"] = selection_score(metrics, step + 1)
             run.progress.history.append(metrics)
+            telling.step(step + 1, metrics)
             if _is_due(step + 1, checkpoint_every, num_steps):
                 run.checkpoint(metrics)
     return LoopResult(

@@ -1,6 +1,7 @@
 """What Ray Train runs on each worker, and the job it is handed."""
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ class TrainingJob:
     """None: `config.use_gpu`."""
     revision: str | None = None
     trust_remote_code: bool = False
+    say: Callable[[str], None] | None = None
+    """Picklable; worker 0 tells it every few seconds how far it is."""
 
     @property
     def is_gpu(self) -> bool:
@@ -133,6 +136,7 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 report=report,
                 resume_from=Path(stack.enter_context(last.as_directory())) if last else None,
                 read=read_with_ray_data,
+                say=job.say,
             )
         except SelfRewardError as error:
             return {"error": type(error).__name__, "message": str(error)}

@@ -37,6 +37,7 @@ from selfreward.training.online.weights import bring_back, keep_last_two, write_
 from selfreward.training.parallel import all_reduce_sum, rank, together, world_size
 from selfreward.training.setup import build
 from selfreward.training.task import Metrics
+from selfreward.training.telling import Say, Telling
 
 T = TypeVar("T")
 
@@ -258,6 +259,7 @@ def run_online(
     scratch: Path,
     report: Report,
     resume_from: Path | None = None,
+    say: Say | None = None,
 ) -> OnlineProgress:
     """Trains on one worker of the current process group (or alone, without one).
 
@@ -269,6 +271,7 @@ def run_online(
         scratch: a local folder for weights and checkpoints until they are handed on.
         report: called by every worker alike; its folder is deleted when it returns.
         resume_from: the folder of the last checkpoint, to go on from there.
+        say: is told every few seconds, on worker 0, how far training is.
 
     Raises:
         DataError: no prompts, or prompts without what the reward needs.
@@ -281,11 +284,13 @@ def run_online(
     run.begin(resume_from)
     config, num_steps = task.config, len(run.plan)
     checkpoint_every = config.training.checkpoint_every_steps or config.eval_every
+    telling = Telling(say, num_steps, run.progress.step)
     for step in range(run.progress.step, num_steps):
         metrics = run.train_step(step)
         if _is_due(step + 1, config.eval_every, num_steps):
             metrics |= run.evaluate(step + 1)
         run.progress.history.append(metrics)
+        telling.step(step + 1, metrics)
         if _is_due(step + 1, checkpoint_every, num_steps):
             run.checkpoint(metrics)
         else:

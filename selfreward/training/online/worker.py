@@ -1,6 +1,7 @@
 """What Ray Train runs on each worker of online training, and the job it is handed."""
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class OnlineJob:
     device_is_gpu: bool | None = None
     """None: `config.training.use_gpu`."""
     trust_remote_code: bool = False
+    say: Callable[[str], None] | None = None
+    """Picklable; worker 0 tells it every few seconds how far it is."""
 
     @property
     def is_gpu(self) -> bool:
@@ -125,6 +128,7 @@ def run_online_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 scratch=Path(scratch),
                 report=report,
                 resume_from=Path(stack.enter_context(last.as_directory())) if last else None,
+                say=job.say,
             )
         except SelfRewardError as error:
             return {"error": type(error).__name__, "message": str(error)}
