@@ -1,5 +1,6 @@
 """The shipped recipes: each parses, says what it is meant to say, and fits where it should."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ RECIPES = sorted(CONFIGS.glob("*.yaml"))
 MARKER = "# CHANGE ME"
 
 
+@cache  # reading one takes as long as all that is said of it
 def recipe(name: str, *overrides: str) -> RunConfig:
     return load_config(CONFIGS / f"{name}.yaml", overrides)
 
@@ -33,7 +35,7 @@ def test_the_shipped_recipes_are_all_there() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_parses_and_survives_dump_and_load(path: Path, tmp_path: Path) -> None:
-    config = load_config(path)
+    config = recipe(path.stem)
     saved = tmp_path / "config.yaml"
     saved.write_text(dump_config(config), encoding="utf-8")
 
@@ -44,7 +46,7 @@ def test_recipe_parses_and_survives_dump_and_load(path: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_names_what_exists(path: Path) -> None:
-    config = load_config(path)
+    config = recipe(path.stem)
 
     get_pairwise_rubric(config.judge.rubric)  # raises for an unknown one
     assert set(config.select_instructions.categories) <= set(CATEGORIES)
@@ -59,9 +61,9 @@ def test_lines_to_change_are_marked_and_only_those(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_no_two_recipes_share_a_run_folder(path: Path) -> None:
-    others = {load_config(other).run_dir for other in RECIPES if other != path}
+    others = {recipe(other.stem).run_dir for other in RECIPES if other != path}
 
-    assert load_config(path).run_dir not in others
+    assert recipe(path.stem).run_dir not in others
 
 
 def test_quickstart_stays_small() -> None:
