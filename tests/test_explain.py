@@ -1,8 +1,6 @@
 """`selfreward explain`: the lineage of an id, both ways, as a user reads it."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -414,15 +412,3 @@ def test_a_broken_shard_is_one_line(tmp_path: Path) -> None:
     files.write_bytes(f"{run.layout.pool}/shard-00000.parquet", b"no parquet")
     with pytest.raises(UserError, match=r"pool/shard-00000\.parquet is not readable as Parquet"):
         explain(run.layout.root, run.pair.id)
-
-
-def test_explaining_loads_none_of_the_heavy_libraries() -> None:
-    code = (
-        "import sys, selfreward.loops.explain, selfreward.loops.export_model\n"
-        "print([h for h in ('ray', 'torch', 'vllm', 'transformers', 'datasets')"
-        " if h in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert done.stdout == "[]\n"

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "vllm", "transformers", "ray")
+HEAVY = ("torch", "vllm", "transformers", "ray", "datasets")
 LIGHT = (
     "selfreward.cli",
     "selfreward.cli_inspect",
