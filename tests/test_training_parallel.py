@@ -120,8 +120,15 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
         jobs.append((name, made.model_dump()))
     mp.spawn(_train_worker, args=(_free_port(), str(root), jobs), nprocs=2)
     found = {name: json.loads((root / f"{name}.json").read_text()) for name, _ in jobs}
+    alike: dict[str, str] = {}
     for name, settings in jobs:
         alone = TrainingConfig(**(settings | {"num_workers": 1, "strategy": "ddp"}))
+        # One worker trains the same whatever two of them share: such jobs have one run.
+        first = alike.setdefault(alone.model_dump_json(), name)
+        if first != name:
+            (root / "one" / name).symlink_to(root / "one" / first)
+            found[f"{name}-alone"] = found[f"{first}-alone"]
+            continue
         result = run_here(
             _make_task(root, alone),
             root / "alone",
