@@ -63,6 +63,9 @@ LIGHT = (
     "selfreward.loops.export",
     "selfreward.loops.export_model",
 )
+# What each command on Ray and small processes of its own load.
+ON_RAY = ("selfreward.engines.pool", "selfreward.stages.progress")
+TOO_MUCH = ("torch", "vllm", "transformers", "datasets", "ray.data")
 
 
 def test_the_light_parts_load_none_of_the_heavy_libraries() -> None:
@@ -71,12 +74,15 @@ def test_the_light_parts_load_none_of_the_heavy_libraries() -> None:
         f"for name in {LIGHT!r}:\n"
         "    importlib.import_module(name)\n"
         f"    print(name, [h for h in {HEAVY!r} if h in sys.modules])\n"
+        f"for name in {ON_RAY!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    print(name, [h for h in {TOO_MUCH!r} if h in sys.modules])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"{name} []" for name in LIGHT]
+    assert done.stdout.splitlines() == [f"{name} []" for name in (*LIGHT, *ON_RAY)]
 
 
 def test_help_and_a_user_error_need_none_of_them_either() -> None:

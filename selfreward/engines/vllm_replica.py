@@ -12,7 +12,6 @@ from typing import Any
 from selfreward.config import EngineConfig
 from selfreward.engines.chat_prompts import ChatPrompts
 from selfreward.engines.engine_loop import EngineLoop, RequestRefusedError, one_line
-from selfreward.engines.inverse_cdf import sample_inverse_cdf
 from selfreward.engines.models import folder_on_this_node
 from selfreward.engines.protocol import (
     Completion,
@@ -297,6 +296,9 @@ def _sample_by_inverse_cdf_on_cpu() -> None:
     """Replaces the sampler vLLM takes on CPUs; see inverse_cdf.py for why. GPUs keep their own."""
     import torch
     from vllm.v1.sample.ops import topk_topp_sampler as sampler
+
+    # Here, since the driver reads this module and needs no torch.
+    from selfreward.engines.inverse_cdf import sample_inverse_cdf
 
     def forward_cpu(
         self: Any, logits: Any, generators: dict[int, Any], k: Any, p: Any

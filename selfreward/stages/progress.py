@@ -4,12 +4,13 @@ A tiny actor adds up; the driver polls it. Losing it never stops a stage: progre
 the shards on storage are the truth.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
 
-from selfreward.stages.runner import Progress
+if TYPE_CHECKING:  # the board's process would load Ray Data with it
+    from selfreward.stages.runner import Progress
 
 POLL_TIMEOUT_S = 10.0
 
@@ -77,7 +78,7 @@ class Teller:
         self._actor = actor
         self._stage = stage
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: "Progress") -> None:
         tokens = int(progress.ledger.get("completion_tokens", 0))
         self._actor.add.remote(self._stage, progress.rows, tokens)
 
