@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from tests.tiny_model import make_tiny_model
 
@@ -24,9 +25,19 @@ SLOW_FILES = (
     "test_evaluate",
     "test_training_parallel",
     "test_engines_scripted",
+    "test_cli_errors",
     "test_loop_real",
     "test_serving_real",
 )
+RAY_CPUS = 4
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("selfreward", deadline=None)
+settings.load_profile("selfreward")
+
+_files_on_ray: set[Path] = set()
+_shares_ray: list[bool] = []
+"""Not empty: `local_ray` has started one and it is still there."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,6 +46,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return SLOW_FILES.index(stem) if stem in SLOW_FILES else len(SLOW_FILES)
 
     items.sort(key=place)
+    _files_on_ray.update(item.path for item in items if item.get_closest_marker("ray"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Idle it would go on costing, and the tests of real models start one of their own.
+    if _shares_ray and item.path not in _files_on_ray:
+        import ray
+
+        ray.shutdown()
+        _shares_ray.clear()
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> None:
+    """A local Ray in this process. Its start costs as much as the tests of a small file, so it
+    stays for the next file that wants one: until a file comes that has no test marked `ray`."""
+    import ray
+
+    from selfreward.preflight import start_local
+
+    if not ray.is_initialized():
+        start_local(RAY_CPUS)
+        _shares_ray.append(True)
 
 
 @pytest.fixture(scope="session")

@@ -4,25 +4,19 @@ The lines are printed by the command line itself, run in this process on a share
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import yaml
 
 from selfreward import cli
-from selfreward.preflight import start_local
 from tests.conftest import write_recipe
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_local(3)
-    yield
-    ray.shutdown()
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("local_ray"),
+]
 
 
 def line_of(
@@ -137,7 +131,7 @@ def test_more_resources_than_the_cluster_has(
 ) -> None:
     line = line_of(["run", str(recipe), "engine.replicas=40"], capsys, monkeypatch)
     # 40 replicas of 0.5 CPUs and 2 shard tasks of 0.1.
-    assert "the run needs 20.2 CPUs, the cluster has 3" in line
+    assert "the run needs 20.2 CPUs, the cluster has 4" in line
     overrides = ["training.use_gpu=true", "training.num_workers=4"]
     line = line_of(["run", str(recipe), *overrides], capsys, monkeypatch)
     assert "the run needs 4 GPUs, the cluster has 0" in line

@@ -6,7 +6,6 @@ import math
 import os
 import pickle
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,10 @@ from selfreward.engines.replica_env import resources_needed
 from selfreward.engines.scripted import chance_of_first, draw
 from selfreward.errors import EngineError, EngineTimeoutError
 from selfreward.judging import prompts
-from selfreward.preflight import start_local
 from selfreward.records import Message, ModelRef
 
 SEED_MODEL = ModelRef(name="scripted", iteration=0, fingerprint="seed")
 NEXT_MODEL = ModelRef(name="scripted", iteration=1, fingerprint="next")
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    start_local(4)
-    yield
-    ray.shutdown()
 
 
 def request_for(

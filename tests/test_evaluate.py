@@ -4,28 +4,22 @@ import json
 import random
 import re
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import ray
 from scipy.stats import spearmanr
 
 from selfreward import cli
-from selfreward.preflight import start_local
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("local_ray"),
+]
 
 SCRIPTED = ["engine.kind=scripted", "engine.num_cpus=0.5", "judge.rubric=pairwise_verdict_only"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_local(3)
-    yield
-    ray.shutdown()
 
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -1,6 +1,5 @@
 """Training on Ray: resume, publishing, mistakes of the user."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 
 from selfreward.errors import ConfigError, DataError
-from selfreward.preflight import start_local
 from selfreward.training.checkpoint import is_complete
 from selfreward.training.ray_stream import read_with_ray_data
 from selfreward.training.text_plan import EpochOrder, TextPlan, measure_shards
@@ -24,16 +22,7 @@ from tests.training_data import (
     write_text,
 )
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    import ray
-
-    start_local(4)
-    yield
-    ray.shutdown()
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 
 @pytest.fixture(scope="module")
