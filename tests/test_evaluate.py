@@ -164,31 +164,6 @@ def test_likelihoods_of_the_seed_model(command: Command, pairs: str, tiny_model:
     assert command.evaluate("baseline:likelihood-sum", *base)["macro"]["accuracy"] < 1.0
 
 
-def test_scores_of_responses_against_human_ones(
-    command: Command, tiny_model: Path, tmp_path: Path
-) -> None:
-    rows: list[dict[str, Any]] = [
-        {
-            "messages": [{"role": "user", "content": f"Ask {i}"}],
-            "response": "word " * (3 * i + 1),
-            "score": 1 + i % 5,
-            "scale": "1-5 people",
-        }
-        for i in range(20)
-    ]
-    data = jsonl(tmp_path / "points.jsonl", rows)
-    classifier = make_classifier(tiny_model, tmp_path / "reward")
-    report = command.evaluate(
-        f"classifier:{classifier}", "--data", data, "engine.num_cpus=0.5", "engine.dtype=float32"
-    )
-    found = report["scores"]["points"]
-    assert (found["n"], found["num_failed"]) == (20, 0)
-    rewards = [reward_of(classifier, row["messages"], row["response"]) for row in rows]
-    assert found["spearman"] == pytest.approx(
-        spearmanr([r["score"] for r in rows], rewards).statistic, abs=1e-4
-    )
-
-
 def make_classifier(tiny_model: Path, folder: Path) -> Path:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -200,33 +175,55 @@ def make_classifier(tiny_model: Path, folder: Path) -> Path:
     return folder
 
 
-def reward_of(folder: Path, messages: list[dict[str, str]], response: str) -> float:
+def rewards_of(folder: Path, answers: list[tuple[list[dict[str, str]], str]]) -> list[float]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     model.config.pad_token_id = tokenizer.eos_token_id
-    turns = [*messages, {"role": "assistant", "content": response}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    with torch.no_grad():
-        return float(model(input_ids=ids).logits[0, 0])
+    rewards = []
+    for messages, response in answers:
+        turns = [*messages, {"role": "assistant", "content": response}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            rewards.append(float(model(input_ids=ids).logits[0, 0]))
+    return rewards
 
 
-def test_a_classifier_judges_pairs(
+def test_a_classifier_scores_responses_and_judges_pairs(
     command: Command, tiny_model: Path, tmp_path: Path, pairs: str
 ) -> None:
+    points: list[dict[str, Any]] = [
+        {
+            "messages": [{"role": "user", "content": f"Ask {i}"}],
+            "response": "word " * (3 * i + 1),
+            "score": 1 + i % 5,
+            "scale": "1-5 people",
+        }
+        for i in range(20)
+    ]
+    data = jsonl(tmp_path / "points.jsonl", points)
+    rows = [json.loads(line) for line in Path(pairs).read_text().splitlines()[:20]]
     classifier = make_classifier(tiny_model, tmp_path / "reward")
-    base = ["--data", pairs, "--max-rows", "12", "engine.num_cpus=0.5", "engine.dtype=float32"]
-    report = command.evaluate(f"classifier:{classifier}", *base)
-    rows = [json.loads(line) for line in Path(pairs).read_text().splitlines()[:12]]
-    right = sum(
-        reward_of(classifier, row["prompt"], row["chosen"].strip())
-        > reward_of(classifier, row["prompt"], row["rejected"].strip())
-        for row in rows
+    report = command.evaluate(
+        f"classifier:{classifier}",
+        *("--data", data, "--data", pairs, "--max-rows", "20"),
+        *("engine.num_cpus=0.5", "engine.dtype=float32"),
     )
-    assert report["data"]["pairs"]["accuracy"] == pytest.approx(right / 12)
+    found = report["scores"]["points"]
+    assert (found["n"], found["num_failed"]) == (20, 0)
+    rewards = rewards_of(classifier, [(row["messages"], row["response"]) for row in points])
+    assert found["spearman"] == pytest.approx(
+        spearmanr([row["score"] for row in points], rewards).statistic, abs=1e-4
+    )
+    better, worse = (
+        rewards_of(classifier, [(row["prompt"], row[side].strip()) for row in rows])
+        for side in ("chosen", "rejected")
+    )
+    right = sum(a > b for a, b in zip(better, worse, strict=True))
+    assert report["data"]["pairs"]["accuracy"] == pytest.approx(right / 20)
     assert report["data"]["pairs"]["swap_flip_rate"] == 0
 
 
@@ -337,7 +334,9 @@ def test_rewardbench2_by_rewards(command: Command, tiny_model: Path, tmp_path: P
         *("--data", data, "--benchmark", "rewardbench2"),
         *("engine.num_cpus=0.5", "engine.dtype=float32"),
     )
-    best = max(["yes", *wrong], key=lambda text: reward_of(classifier, turns, text))
+    answers = ["yes", *wrong]
+    rewards = rewards_of(classifier, [(turns, text) for text in answers])
+    best = answers[rewards.index(max(rewards))]
     score = report["scores"]["rb2"]["protocol"]["ours"]["domains"]["Math"]
     assert score == (1.0 if best == "yes" else 0.0)
 
