@@ -25,6 +25,7 @@ from tests.training_data import (
     make_config,
     make_preferences,
     make_task,
+    play_ray_train,
     run_here,
     write_data,
 )
@@ -217,15 +218,7 @@ def test_a_worker_loads_the_reference_its_job_names(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker's function, with Ray Train's side of it played by the test."""
-    import ray.train
-
-    class Context:
-        def get_local_world_size(self) -> int:
-            return 64  # so that this process stays at one thread
-
-    monkeypatch.setattr(ray.train, "get_context", Context)
-    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
-    monkeypatch.setattr(ray.train, "report", lambda metrics, checkpoint: None)
+    play_ray_train(monkeypatch)
     job = make_job(
         root, tmp_path, reference_model=str(root / "first"), reference_fingerprint="9f3c"
     )

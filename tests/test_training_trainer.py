@@ -2,21 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from selfreward.errors import ConfigError, DataError
+from selfreward.training import trainer
 from selfreward.training.checkpoint import is_complete
 from selfreward.training.ray_stream import read_with_ray_data
 from selfreward.training.text_plan import EpochOrder, TextPlan, measure_shards
 from selfreward.training.text_stream import Chunks, read_plainly
 from selfreward.training.trainer import TrainingJob, train
+from selfreward.training.worker import run_worker
 from tests.tiny_model import make_tiny_model
 from tests.training_data import (
     curve,
     make_config,
     make_task,
+    play_ray_train,
     run_here,
     write_data,
     write_text,
@@ -119,10 +123,23 @@ def test_ray_data_reads_what_plain_reading_reads(root: Path) -> None:
         list(read_with_ray_data([[[(gone, 0)]]]))
 
 
-def test_mistakes_are_told_in_one_line_and_not_retried(root: Path) -> None:
+def test_mistakes_are_told_in_one_line_and_not_retried(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DataError, match=r"^training job empty has no data files$"):
         train(replace(make_job(root, "empty"), data=()))
     with pytest.raises(ConfigError, match="objective=sft reads TrainingExample rows"):
         train(replace(make_job(root, "wrong"), record="Preference"))
-    with pytest.raises(DataError, match=r"all longer than training.max_length=16 tokens$"):
+    # What only a worker finds is returned, which Ray Train takes for success and hands on, as it
+    # does what the workers of the test above return; its own part is played here.
+    play_ray_train(monkeypatch)
+    tried = []
+
+    def fit_here(job: TrainingJob) -> SimpleNamespace:
+        tried.append(job.name)
+        return SimpleNamespace(return_value=run_worker({"job": job, "deadline": None}))
+
+    monkeypatch.setattr(trainer, "_fit_within", fit_here)
+    with pytest.raises(DataError, match=r"^[^\n]+ all longer than training.max_length=16 tokens$"):
         train(make_job(root, "long", max_length=16))
+    assert tried == ["long"]

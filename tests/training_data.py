@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -152,6 +153,20 @@ def run_here(
         report=report,
         resume_from=resume_from,
     )
+
+
+class _Context:
+    def get_local_world_size(self) -> int:
+        return 64  # so that this process stays at one thread
+
+
+def play_ray_train(patch: pytest.MonkeyPatch) -> None:
+    """Lets `run_worker` be called here: Ray Train's side of it, with nothing to resume from."""
+    import ray.train
+
+    patch.setattr(ray.train, "get_context", _Context)
+    patch.setattr(ray.train, "get_checkpoint", lambda: None)
+    patch.setattr(ray.train, "report", lambda metrics, checkpoint: None)
 
 
 def curve(result: LoopResult | dict[str, Any], name: str = "train/loss") -> list[float]:
