@@ -1,5 +1,7 @@
 """Running the command line as a user does, watching it, killing parts of it, reading results."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -13,6 +15,9 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from selfreward import cli
 
 RUN_LIMIT_S = 420
 
@@ -27,6 +32,21 @@ def start_run(recipe: Path, *arguments: str) -> subprocess.Popen[str]:
         start_new_session=True,
         env=os.environ | {"RAY_ADDRESS": "", "PYTHONUNBUFFERED": "1"},
     )
+
+
+def run_here(recipe: Path, *arguments: str, code: int = 0) -> str:
+    """Runs `selfreward run` in this process, on its Ray; returns all that it printed."""
+    out = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(out),
+        pytest.raises(SystemExit) as stop,
+    ):
+        patch.setattr("sys.argv", ["selfreward", "run", str(recipe), *arguments])
+        cli.main()
+    assert stop.value.code == code, out.getvalue()
+    return out.getvalue()
 
 
 def finish(process: subprocess.Popen[str]) -> str:

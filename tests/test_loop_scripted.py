@@ -1,4 +1,7 @@
-"""The whole loop on the scripted engine and a real local Ray: unbroken, broken, and run again."""
+"""The whole loop on the scripted engine and a real local Ray: unbroken, broken, and run again.
+
+What is to be killed is a process with a Ray of its own; the rest runs in this one.
+"""
 
 import json
 import re
@@ -20,6 +23,7 @@ from tests.loop_tools import (
     kill_driver,
     part_rows,
     records,
+    run_here,
     start_run,
     wait_until,
 )
@@ -35,9 +39,11 @@ def recipe_in(folder: Path, recipe: dict, **scripted: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory, scripted_recipe: dict) -> tuple[Path, str]:
+def unbroken(
+    tmp_path_factory: pytest.TempPathFactory, scripted_recipe: dict, local_ray: None
+) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("unbroken")
-    return folder, finish(start_run(recipe_in(folder, scripted_recipe)))
+    return folder, run_here(recipe_in(folder, scripted_recipe))
 
 
 def test_a_run_ends_with_its_table_and_files(unbroken: tuple[Path, str]) -> None:
@@ -79,7 +85,7 @@ def test_one_engine_start_a_run_and_every_request_served_once(unbroken: tuple[Pa
 def test_the_same_command_again_does_nothing_twice(unbroken: tuple[Path, str]) -> None:
     folder, _ = unbroken
     before = {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("shard-*.parquet")}
-    out = finish(start_run(folder / "recipe.yaml"))
+    out = run_here(folder / "recipe.yaml")
     assert "starting" not in out
     assert "train M1" not in out
     assert len(journal(folder / "journal")) == 1
@@ -88,9 +94,7 @@ def test_the_same_command_again_does_nothing_twice(unbroken: tuple[Path, str]) -
 
 def test_a_changed_recipe_stops_with_what_differs(unbroken: tuple[Path, str]) -> None:
     folder, _ = unbroken
-    process = start_run(folder / "recipe.yaml", "judge.num_draws=7")
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
+    out = run_here(folder / "recipe.yaml", "judge.num_draws=7", code=2)
     assert "judge.num_draws: 6 -> 7" in out
     assert "--force judge" in out
     assert "starting" not in out

@@ -1,4 +1,7 @@
-"""The self-rewarding loop on the scripted engine and a real Ray: unbroken, broken, stopped."""
+"""The self-rewarding loop on the scripted engine and a real Ray: unbroken, broken, stopped.
+
+What is to be killed is a process with a Ray of its own; the rest runs in this one.
+"""
 
 import json
 import re
@@ -23,6 +26,7 @@ from tests.loop_tools import (
     kill_driver,
     part_rows,
     records,
+    run_here,
     start_run,
     wait_until,
 )
@@ -56,9 +60,11 @@ def kill_shard_task(driver: subprocess.Popen[str]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory, scripted_recipe: dict) -> tuple[Path, str]:
+def unbroken(
+    tmp_path_factory: pytest.TempPathFactory, scripted_recipe: dict, local_ray: None
+) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("unbroken")
-    return folder, finish(start_run(recipe_in(folder, scripted_recipe)))
+    return folder, run_here(recipe_in(folder, scripted_recipe))
 
 
 def rows(run: Path, stage: str) -> list[dict[str, Any]]:
@@ -139,10 +145,21 @@ def test_killed_three_times_gives_the_records_of_an_unbroken_run(
     tmp_path: Path, scripted_recipe: dict, unbroken: tuple[Path, str]
 ) -> None:
     """kill -9 of the driver while ranked responses are judged; then, in the run that goes on, of
-    the process that works on a shard of answers and of the engine while they are scored."""
+    the process that works on a shard of answers and of the engine while they are scored.
+
+    The run begins as a copy of the unbroken one that lacks those stages and all after M1's
+    training, which is not repeated: killing a training is a test of the other loop.
+    """
     path = recipe_in(tmp_path, scripted_recipe, delay_s=0.2)
     run, served = tmp_path / "run", tmp_path / "journal"
+    shutil.copytree(unbroken[0] / "run", run)
     ratings = run / "iter_01" / "eft_ratings"
+    for made in (ratings, run / "iter_01" / "eft", run / "iter_01" / "evaluation", run / "iter_02"):
+        shutil.rmtree(made)
+    for made in (run / "iter_01" / "promotion.json", run / "current.json"):
+        made.unlink()
+    trained = run / "iter_01" / "checkpoint" / "model.safetensors"
+    written = trained.stat().st_mtime_ns
     driver = start_run(path)
     wait_until("some judged rows", lambda: len(part_rows(ratings)) >= 8)
     kill_driver(driver)
@@ -160,12 +177,17 @@ def test_killed_three_times_gives_the_records_of_an_unbroken_run(
     finish(driver)
 
     assert_same_records(run, unbroken[0] / "run")
-    for i in (1, 2):
-        weights, wanted = (
-            load_file(r / f"iter_0{i}" / "checkpoint" / "model.safetensors")
-            for r in (run, unbroken[0] / "run")
-        )
-        assert_close(weights, wanted, rtol=0, atol=1e-6)
+    assert trained.stat().st_mtime_ns == written
+    current, wanted_current = (
+        json.loads((r / "current.json").read_text())["current"] for r in (run, unbroken[0] / "run")
+    )
+    for key in ("iteration", "fingerprint", "reason"):
+        assert current[key] == wanted_current[key]
+    weights, wanted = (
+        load_file(r / "iter_02" / "checkpoint" / "model.safetensors")
+        for r in (run, unbroken[0] / "run")
+    )
+    assert_close(weights, wanted, rtol=0, atol=1e-6)
 
 
 def test_a_collapse_stops_the_loop_and_the_last_good_model_stays(
@@ -176,14 +198,13 @@ def test_a_collapse_stops_the_loop_and_the_last_good_model_stays(
     folder = unbroken[0]
     shutil.copytree(folder / "run", tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("shard-*.parquet")}
-    finished = start_run(
+    out = run_here(
         folder / "recipe.yaml",
         f"run_dir={tmp_path / 'run'}",
         "loop.iterations=3",
         "collapse.max_length_ratio=1.0001",
         "collapse.max_kl=0.001",
     )
-    out = finish(finished)
     assert "starting" not in out
     assert "train M" not in out
     assert {p: p.stat().st_mtime_ns for p in before} == before
