@@ -46,7 +46,7 @@ CONFIG_MISTAKES = {
     "loop.iteration=2": "unknown key loop.iteration; did you mean loop.iterations?",
     "itertions=2": "unknown key itertions; did you mean loop.iterations?",
     "judge.num_draws=0": "judge.num_draws=0: input should be greater than or equal to 1",
-    "training.objective=ppo": "training.objective='ppo': input should be 'sft', 'dpo', 'reward_model' or 'text'",
+    "training.objective=ppo": "training.objective='ppo': input should be 'sft', 'dpo', ",
     "judge.num_draws=many": "judge.num_draws='many': input should be a valid integer",
     "judge.num_draws": "write it as section.key=value",
     "judge.rubric=pairwise": "pairwise_",

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import write_recipe
-from tests.loop_tools import finish, start_run
+from tests.loop_tools import run_here
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 PLAIN = "the cat sat on a mat and a dog ran over green hills to find old bones by night"
 DOMAIN = "function returns value of object class method argument when key is not found"
-STAGES = ("pretrain", "continue", "finetune", "instruct", "prefer", "reinforce")
+# Each stage is a training, half a minute of processor time: `finetune` is `instruct` on other rows.
+STAGES = {"pretrain": 1, "continue": 2, "instruct": 4, "prefer": 5, "reinforce": 6}
 
 
 def write_texts(path: Path, vocabulary: str, count: int, seed: int) -> str:
@@ -47,6 +48,7 @@ def recipe_in(folder: Path) -> Path:
         "pool": {"shard_size": 32},
         "ray": {"num_cpus": 3, "shards_in_flight": 2},
         "custom_llm": {
+            "stages": list(STAGES),
             "tokenizer": {"vocab_size": 420},
             "architecture": {
                 "hidden_size": 32,
@@ -72,7 +74,6 @@ def recipe_in(folder: Path) -> Path:
                 "sequence_length": 64,
                 "training": training | {"max_steps": 8},
             },
-            "finetuning": {"max_items": 80, "heldout": 16, "training": training},
             "instruction_tuning": {"max_items": 80, "heldout": 16, "training": training},
             "rankings": {
                 "max_rankings": 40,
@@ -94,9 +95,9 @@ def recipe_in(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("llm")
-    return folder, finish(start_run(recipe_in(folder)))
+    return folder, run_here(recipe_in(folder))
 
 
 def figures(folder: Path, number: int) -> dict[str, Any]:
@@ -108,12 +109,12 @@ def figures(folder: Path, number: int) -> dict[str, Any]:
 def test_every_stage_leaves_a_model_and_its_figures(finished: tuple[Path, str]) -> None:
     folder, out = finished
     run = folder / "run"
-    for number, stage in enumerate(STAGES, start=1):
+    for stage, number in STAGES.items():
         assert f"{number} {stage}" in out
         assert (run / f"iter_0{number}" / "checkpoint" / "model.safetensors").is_file()
         found = figures(folder, number)["figures"]
         assert found["general_perplexity"]["value"] > 1
-        assert found["exact_match"]["value"] >= 0
+        assert 0 <= found["instruction_following"]["value"] <= 1
         assert found["change"]["what"]
     assert json.loads((run / "current.json").read_text())["current"]["iteration"] == 6
     (attempt,) = json.loads((run / "run.json").read_text())["attempts"]
@@ -167,7 +168,7 @@ def test_preferences_follow_the_ranks(finished: tuple[Path, str]) -> None:
 def test_the_same_command_again_does_nothing_twice(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*.safetensors")}
-    out = finish(start_run(folder / "recipe.yaml"))
+    out = run_here(folder / "recipe.yaml")
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert "starting" not in out
     assert not re.search(r"train stage \d", out)
