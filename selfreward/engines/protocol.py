@@ -37,6 +37,8 @@ class Sampling:
     logps_of: tuple[str, ...] = ()
     """Texts of one token each, e.g. ("A", "B"): their log-probabilities at the last position
     where one of them was produced come back in `Draw.logps`."""
+    wants_token_ids: bool = False
+    """Whether `Draw.token_ids` is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,9 @@ class Draw:
     score: float | None = None
     """Of a target: the sum of its tokens' natural log-probabilities from a language model, or the
     reward from a classifier."""
+    token_ids: tuple[int, ...] | None = None
+    """The tokens as they were drawn, the one that ended the draw included; where asked for and
+    known. Encoding `text` again may give others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

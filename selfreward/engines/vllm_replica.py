@@ -133,12 +133,13 @@ def _scored(text: str, output: Any, num_before: int, target: list[int]) -> Draw:
     return Draw(text=text, finish_reason="stop", num_tokens=len(target), score=float(score))
 
 
-def _draw(output: Any, logps_ids: dict[str, int]) -> Draw:
+def _draw(output: Any, logps_ids: dict[str, int], sampling: Sampling) -> Draw:
     return Draw(
         text=output.text,
         finish_reason="length" if output.finish_reason == "length" else "stop",
         num_tokens=len(output.token_ids),
         logps=_logps(output, logps_ids) if logps_ids else None,
+        token_ids=tuple(output.token_ids) if sampling.wants_token_ids else None,
     )
 
 
@@ -223,7 +224,7 @@ class VLLMReplica:
             except RequestRefusedError as error:
                 yield refused(request, model, 0, error)
                 return
-            draws = tuple(_draw(output, prompt.logps_ids) for output in grown)
+            draws = tuple(_draw(output, prompt.logps_ids, request.sampling) for output in grown)
             yield prompt.completion(request, model, draws)
 
     async def _complete(self, request: GenerationRequest, model: ModelRef) -> Completion:
@@ -243,7 +244,7 @@ class VLLMReplica:
             output = await self._loop.generate({"prompt_token_ids": prompt.ids}, params)
         except RequestRefusedError as error:
             return refused(request, model, num_prompt_tokens, error)
-        draws = tuple(_draw(o, prompt.logps_ids) for o in output.outputs)
+        draws = tuple(_draw(o, prompt.logps_ids, request.sampling) for o in output.outputs)
         return prompt.completion(request, model, draws)
 
     def _read(self, request: GenerationRequest) -> TokenPrompt:

@@ -177,6 +177,7 @@ class EngineRollouts:
                     max_tokens=config.max_tokens,
                     n=n,
                     seed=seed,
+                    wants_token_ids=True,
                 ),
             )
             for prompt, seed in zip(prompts, seeds, strict=True)
@@ -226,6 +227,7 @@ def _rollouts(prompt: RolloutPrompt, completion: Completion, n: int) -> list[Rol
             text=draw.text,
             finish_reason=draw.finish_reason,
             num_tokens=draw.num_tokens,
+            token_ids=draw.token_ids,
         )
         for index, draw in enumerate(completion.draws)
     ]
