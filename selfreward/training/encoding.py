@@ -59,7 +59,8 @@ class EncodedRow:
         return len(self.completions[0])
 
 
-def _render(tokenizer: Any, messages: Sequence[dict[str, str]], generation: bool) -> str:
+def render(tokenizer: Any, messages: Sequence[dict[str, str]], generation: bool) -> str:
+    """A conversation behind the chat template; `generation` opens the assistant's next turn."""
     text: str = tokenizer.apply_chat_template(
         list(messages), tokenize=False, add_generation_prompt=generation
     )
@@ -75,29 +76,30 @@ def end_of_turn(tokenizer: Any) -> str:
     """
     answer = "an answer"
     turns = [{"role": "user", "content": "a question"}]
-    whole = _render(tokenizer, [*turns, {"role": "assistant", "content": answer}], False)
+    whole = render(tokenizer, [*turns, {"role": "assistant", "content": answer}], False)
     end = whole[whole.rindex(answer) + len(answer) :].strip()
     return end or tokenizer.eos_token
 
 
-def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+def token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """The ids of texts as they stand, without tokens that a tokenizer would add."""
     if not texts:
         return []
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return ids
 
 
-def _encode_completions(
+def encode_completions(
     tokenizer: Any, prompts: list[str], prompt_ids: list[list[int]], texts: list[str]
 ) -> list[TokenArray]:
     """Token ids of each text as the continuation of its prompt."""
-    joint = _ids(tokenizer, [p + t for p, t in zip(prompts, texts, strict=True)])
+    joint = token_ids(tokenizer, [p + t for p, t in zip(prompts, texts, strict=True)])
     out = []
     for prompt, whole, text in zip(prompt_ids, joint, texts, strict=True):
         # Tokenised together where that leaves the prompt as the engine feeds it (a tokenizer may
         # mark the start of a text); on its own where a token would span the boundary.
         is_prefix = whole[: len(prompt)] == prompt and len(whole) > len(prompt)
-        ids = whole[len(prompt) :] if is_prefix else _ids(tokenizer, [text])[0]
+        ids = whole[len(prompt) :] if is_prefix else token_ids(tokenizer, [text])[0]
         out.append(np.asarray(ids, dtype=np.int32))
     return out
 
@@ -118,12 +120,12 @@ def _encode(
     """Returns the encoded rows and how many were left out as too long."""
     end = end_of_turn(tokenizer)
     prompts = [
-        _render(tokenizer, [{"role": m.role, "content": m.content} for m in row.messages], True)
+        render(tokenizer, [{"role": m.role, "content": m.content} for m in row.messages], True)
         for row in rows
     ]
-    prompt_ids = _ids(tokenizer, prompts)
+    prompt_ids = token_ids(tokenizer, prompts)
     owners = [i for i, row in enumerate(rows) for _ in row.completions]
-    completions = _encode_completions(
+    completions = encode_completions(
         tokenizer,
         [prompts[i] for i in owners],
         [prompt_ids[i] for i in owners],

@@ -165,7 +165,8 @@ class _Run:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_due(step: int, every: int | None, num_steps: int) -> bool:
+def is_due(step: int, every: int | None, num_steps: int) -> bool:
+    """Whether something is done after `step` steps: every so many of them, and at the end."""
     return step == num_steps or (every is not None and step % every == 0)
 
 
@@ -206,12 +207,12 @@ def run_training(
     with closing(run.material.steps(start)) as shares:
         for step in range(start, num_steps):
             metrics = run.train_step(step, shares)
-            if _is_due(step + 1, config.eval_every_steps, num_steps):
+            if is_due(step + 1, config.eval_every_steps, num_steps):
                 metrics |= run.material.evaluate()
             metrics["selection_score"] = selection_score(metrics, step + 1)
             run.progress.history.append(metrics)
             telling.step(step + 1, metrics)
-            if _is_due(step + 1, checkpoint_every, num_steps):
+            if is_due(step + 1, checkpoint_every, num_steps):
                 run.checkpoint(metrics)
     return LoopResult(
         steps=run.progress.step,

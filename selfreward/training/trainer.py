@@ -8,7 +8,7 @@ output is there.
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -52,12 +52,13 @@ class TrainingResult:
     seconds: float
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """Local paths become absolute: Ray Train's workers run in a folder of their own."""
     return path if "://" in path else os.path.abspath(path)
 
 
-def _absolute_model(model: str) -> str:
+def absolute_model(model: str) -> str:
+    """The same of a model's name, where it is a folder here."""
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 
@@ -73,15 +74,15 @@ def train(job: TrainingJob) -> TrainingResult:
     """
     job = replace(
         job,
-        model=_absolute_model(job.model),
-        tokenizer=_absolute_model(job.tokenizer) if job.tokenizer else None,
-        reference_model=_absolute_model(job.reference_model) if job.reference_model else None,
-        data=tuple(map(_absolute, job.data)),
-        validation=tuple(map(_absolute, job.validation)),
-        replay=tuple(map(_absolute, job.replay)),
-        output=_absolute(job.output),
-        storage_path=_absolute(job.storage_path),
-        reference_cache=_absolute(job.reference_cache) if job.reference_cache else None,
+        model=absolute_model(job.model),
+        tokenizer=absolute_model(job.tokenizer) if job.tokenizer else None,
+        reference_model=absolute_model(job.reference_model) if job.reference_model else None,
+        data=tuple(map(absolute, job.data)),
+        validation=tuple(map(absolute, job.validation)),
+        replay=tuple(map(absolute, job.replay)),
+        output=absolute(job.output),
+        storage_path=absolute(job.storage_path),
+        reference_cache=absolute(job.reference_cache) if job.reference_cache else None,
     )
     result_url = join(job.storage_path, job.name, "result.json")
     if is_complete(job.output):
@@ -98,7 +99,7 @@ def train(job: TrainingJob) -> TrainingResult:
             f"training.dpo_reference=first needs a reference_model, which training job {job.name}"
             " does not name; name it or set training.dpo_reference=start"
         )
-    with _ray_train_environment(job.config):
+    with ray_train_environment(job.config):
         fitted = _fit_within(job)
     loop = fitted.return_value
     if loop is None:
@@ -120,8 +121,8 @@ def train(job: TrainingJob) -> TrainingResult:
     lines = "".join(json.dumps(row) + "\n" for row in result.history)
     write_bytes(join(job.storage_path, job.name, "metrics.jsonl"), lines.encode())
     write_bytes(result_url, json.dumps(asdict(result)).encode())
-    commit_folder(_url_of(best, job.storage_path), job.output)
-    _forget_resume_state([_url_of(c, job.storage_path) for c, _ in fitted.best_checkpoints])
+    commit_folder(url_of(best, job.storage_path), job.output)
+    forget_resume_state([url_of(c, job.storage_path) for c, _ in fitted.best_checkpoints])
     return result
 
 
@@ -134,7 +135,7 @@ def _read_result(job: TrainingJob, url: str) -> TrainingResult:
     return TrainingResult(**json.loads(fs.cat_file(path)))
 
 
-def _storage(storage_path: str) -> tuple[str, Any]:
+def storage_of(storage_path: str) -> tuple[str, Any]:
     """Ray's storage path and file system, which is the one all other files go through."""
     if "://" not in storage_path or storage_path.startswith("file://"):
         return storage_path, None
@@ -144,12 +145,12 @@ def _storage(storage_path: str) -> tuple[str, Any]:
     return path, PyFileSystem(FSSpecHandler(fs))
 
 
-def _url_of(checkpoint: Any, storage_path: str) -> str:
+def url_of(checkpoint: Any, storage_path: str) -> str:
     scheme = storage_path.partition("://")[0] if "://" in storage_path else "file"
     return f"{scheme}://{checkpoint.path}"
 
 
-def _forget_resume_state(urls: list[str]) -> None:
+def forget_resume_state(urls: list[str]) -> None:
     """Deletes the optimizer's state, the largest part of a checkpoint, once nothing resumes."""
     for url in urls:
         fs, path = fsspec.core.url_to_fs(url)
@@ -160,7 +161,7 @@ def _forget_resume_state(urls: list[str]) -> None:
 
 
 @contextmanager
-def _ray_train_environment(config: TrainingConfig) -> Iterator[None]:
+def ray_train_environment(config: TrainingConfig) -> Iterator[None]:
     """Sets what Ray Train reads from the driver's environment: time limits, and whether to watch
     for nodes about to be taken away, which on a single node is only one more process."""
     import ray
@@ -189,7 +190,7 @@ def _fit_within(job: TrainingJob) -> Any:
     It runs on a thread: Ray Train waits without a limit, and on the main thread it would replace
     the process's handler of Ctrl-C for good.
     """
-    trainer = _make_trainer(job)
+    trainer = make_trainer(run_worker, job, job.config, job.is_gpu, "selection_score")
     try:
         return interrupts.run_in_thread(
             trainer.fit, f"train-{job.name}", job.config.timeout_s + STOP_GRACE_S
@@ -200,26 +201,37 @@ def _fit_within(job: TrainingJob) -> Any:
             f"{job.config.timeout_s:g} seconds"
         ) from None
     except Exception as error:
-        raise _explained(job, error) from error
+        raise explained(job.name, job.config, error) from error
 
 
-def _explained(job: TrainingJob, error: BaseException) -> BaseException:
+def explained(name: str, config: TrainingConfig, error: BaseException) -> BaseException:
+    """What Ray Train raised for a training job, in one line."""
     from ray.train import ControllerError, WorkerGroupError
 
     if isinstance(error, WorkerGroupError):
         rank, cause = next(iter(sorted(error.worker_failures.items())))
         lines = [line for line in str(cause).strip().splitlines() if line.strip()]
         return TrainingError(
-            f"training job {job.name} failed after {job.config.max_failures} retries; worker"
+            f"training job {name} failed after {config.max_failures} retries; worker"
             f" {rank}: {lines[-1] if lines else type(cause).__name__}"
         )
     if isinstance(error, ControllerError):
         lines = str(error.controller_failure).strip().splitlines()
-        return TrainingError(f"training job {job.name} could not run: {lines[0]}")
+        return TrainingError(f"training job {name} could not run: {lines[0]}")
     return error
 
 
-def _make_trainer(job: TrainingJob) -> Any:
+def make_trainer(
+    worker: Callable[[dict[str, Any]], dict[str, Any]],
+    job: Any,
+    config: TrainingConfig,
+    is_gpu: bool,
+    best_by: str | None,
+) -> Any:
+    """Ray Train's trainer of a job, which has a `name` and a `storage_path`.
+
+    `best_by` names the metric whose largest values are kept; None keeps the newest checkpoints.
+    """
     from ray.train import (
         CheckpointConfig,
         FailureConfig,
@@ -229,18 +241,18 @@ def _make_trainer(job: TrainingJob) -> Any:
     )
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    config = job.config
-    storage_path, filesystem = _storage(job.storage_path)
+    storage_path, filesystem = storage_of(job.storage_path)
     resources: dict[str, float] = {"CPU": config.num_cpus_per_worker}
-    if job.is_gpu:
+    if is_gpu:
         resources["GPU"] = config.gpus_per_worker
+    kept = {} if best_by is None else {"checkpoint_score_attribute": best_by}
     return TorchTrainer(
-        run_worker,
+        worker,
         train_loop_config={"job": job, "deadline": time.time() + config.timeout_s},
         torch_config=TorchConfig(timeout_s=int(config.collective_timeout_s)),
         scaling_config=ScalingConfig(
             num_workers=config.num_workers,
-            use_gpu=job.is_gpu,
+            use_gpu=is_gpu,
             resources_per_worker=resources,
             placement_strategy="SPREAD" if config.num_workers > 1 else "PACK",
         ),
@@ -252,9 +264,7 @@ def _make_trainer(job: TrainingJob) -> Any:
                 max_failures=config.max_failures, controller_failure_limit=config.max_failures
             ),
             checkpoint_config=CheckpointConfig(
-                num_to_keep=config.num_checkpoints,
-                checkpoint_score_attribute="selection_score",
-                checkpoint_score_order="max",
+                num_to_keep=config.num_checkpoints, checkpoint_score_order="max", **kept
             ),
             logging_config=LoggingConfig(log_level="WARNING"),
         ),

@@ -7,10 +7,10 @@ import numpy as np
 
 from selfreward.training.encoding import (
     EncodedRow,
-    _encode_completions,
-    _ids,
-    _render,
+    encode_completions,
     end_of_turn,
+    render,
+    token_ids,
 )
 from selfreward.training.online.rollouts import Rollout, RolloutPrompt
 
@@ -26,15 +26,15 @@ def encode_rollouts(
     end = end_of_turn(tokenizer)
     asked = list(dict.fromkeys(r.prompt_id for r in rollouts))
     texts = {
-        i: _render(
+        i: render(
             tokenizer, [{"role": m.role, "content": m.content} for m in prompts[i].messages], True
         )
         for i in asked
     }
-    prompt_ids = dict(zip(asked, _ids(tokenizer, list(texts.values())), strict=True))
+    prompt_ids = dict(zip(asked, token_ids(tokenizer, list(texts.values())), strict=True))
     written = [r for r in rollouts if r.token_ids is None]
     encoded = iter(
-        _encode_completions(
+        encode_completions(
             tokenizer,
             [texts[r.prompt_id] for r in written],
             [prompt_ids[r.prompt_id] for r in written],

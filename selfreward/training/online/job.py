@@ -4,9 +4,7 @@ The engines keep running beside the trainers. When this returns they hold the pu
 """
 
 import json
-import time
 from dataclasses import asdict, dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -21,13 +19,13 @@ from selfreward.training.online.task import Evaluation
 from selfreward.training.online.worker import OnlineJob, run_online_worker
 from selfreward.training.trainer import (
     STOP_GRACE_S,
-    _absolute,
-    _absolute_model,
-    _explained,
-    _forget_resume_state,
-    _ray_train_environment,
-    _storage,
-    _url_of,
+    absolute,
+    absolute_model,
+    explained,
+    forget_resume_state,
+    make_trainer,
+    ray_train_environment,
+    url_of,
 )
 
 __all__ = ["OnlineJob", "OnlineResult", "train_online"]
@@ -65,9 +63,9 @@ def train_online(job: OnlineJob) -> OnlineResult:
     """
     job = replace(
         job,
-        tokenizer=_absolute_model(job.tokenizer) if job.tokenizer else None,
-        output=_absolute(job.output),
-        storage_path=_absolute(job.storage_path),
+        tokenizer=absolute_model(job.tokenizer) if job.tokenizer else None,
+        output=absolute(job.output),
+        storage_path=absolute(job.storage_path),
     )
     if job.config.sampling.temperature == 0:
         raise ConfigError(
@@ -80,7 +78,7 @@ def train_online(job: OnlineJob) -> OnlineResult:
         job.publisher.swap(result.model, job.output)
         return result
     config = _patient(job)
-    with _ray_train_environment(config):
+    with ray_train_environment(config):
         fitted = _fit_within(job, config)
     progress = fitted.return_value
     if progress is None:
@@ -101,8 +99,8 @@ def train_online(job: OnlineJob) -> OnlineResult:
     write_bytes(join(job.storage_path, job.name, "metrics.jsonl"), lines.encode())
     write_bytes(result_url, json.dumps(asdict(result)).encode())
     last, _ = max(fitted.best_checkpoints, key=lambda c: c[1]["step"])
-    commit_folder(_url_of(last, job.storage_path), job.output)
-    _forget_resume_state([_url_of(c, job.storage_path) for c, _ in fitted.best_checkpoints])
+    commit_folder(url_of(last, job.storage_path), job.output)
+    forget_resume_state([url_of(c, job.storage_path) for c, _ in fitted.best_checkpoints])
     # The replicas hold these weights already; from now on they find them in the output.
     job.publisher.swap(result.model, job.output)
     fs, path = fsspec.core.url_to_fs(job.weights_root)
@@ -139,7 +137,7 @@ def _patient(job: OnlineJob) -> TrainingConfig:
 
 def _fit_within(job: OnlineJob, config: TrainingConfig) -> Any:
     """Runs the trainer with a time limit, on a thread as `training.trainer` does."""
-    trainer = _make_trainer(job, config)
+    trainer = make_trainer(run_online_worker, job, config, job.is_gpu, best_by=None)
     try:
         return interrupts.run_in_thread(
             trainer.fit, f"train-{job.name}", config.timeout_s + STOP_GRACE_S
@@ -150,43 +148,4 @@ def _fit_within(job: OnlineJob, config: TrainingConfig) -> Any:
             f"{config.timeout_s:g} seconds"
         ) from None
     except Exception as error:
-        named: Any = SimpleNamespace(name=job.name, config=config)
-        raise _explained(named, error) from error
-
-
-def _make_trainer(job: OnlineJob, config: TrainingConfig) -> Any:
-    from ray.train import (
-        CheckpointConfig,
-        FailureConfig,
-        LoggingConfig,
-        RunConfig,
-        ScalingConfig,
-    )
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    storage_path, filesystem = _storage(job.storage_path)
-    resources: dict[str, float] = {"CPU": config.num_cpus_per_worker}
-    if job.is_gpu:
-        resources["GPU"] = config.gpus_per_worker
-    return TorchTrainer(
-        run_online_worker,
-        train_loop_config={"job": job, "deadline": time.time() + config.timeout_s},
-        torch_config=TorchConfig(timeout_s=int(config.collective_timeout_s)),
-        scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
-            use_gpu=job.is_gpu,
-            resources_per_worker=resources,
-            placement_strategy="SPREAD" if config.num_workers > 1 else "PACK",
-        ),
-        run_config=RunConfig(
-            name=job.name,
-            storage_path=storage_path,
-            storage_filesystem=filesystem,
-            failure_config=FailureConfig(
-                max_failures=config.max_failures, controller_failure_limit=config.max_failures
-            ),
-            # Without a score the newest are kept.
-            checkpoint_config=CheckpointConfig(num_to_keep=config.num_checkpoints),
-            logging_config=LoggingConfig(log_level="WARNING"),
-        ),
-    )
+        raise explained(job.name, config, error) from error

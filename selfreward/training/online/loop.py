@@ -23,7 +23,7 @@ import torch.distributed as dist
 
 from selfreward.errors import RecipeChangedError, TrainingError
 from selfreward.records import derived_seed
-from selfreward.training.loop import STATE_FILE, Report, _is_due
+from selfreward.training.loop import STATE_FILE, Report, is_due
 from selfreward.training.model import load_tokenizer
 from selfreward.training.online.lesson import make_lesson
 from selfreward.training.online.plan import plan_steps, share_of
@@ -287,11 +287,11 @@ def run_online(
     telling = Telling(say, num_steps, run.progress.step)
     for step in range(run.progress.step, num_steps):
         metrics = run.train_step(step)
-        if _is_due(step + 1, config.eval_every, num_steps):
+        if is_due(step + 1, config.eval_every, num_steps):
             metrics |= run.evaluate(step + 1)
         run.progress.history.append(metrics)
         telling.step(step + 1, metrics)
-        if _is_due(step + 1, checkpoint_every, num_steps):
+        if is_due(step + 1, checkpoint_every, num_steps):
             run.checkpoint(metrics)
         else:
             shutil.rmtree(run.folder, ignore_errors=True)
