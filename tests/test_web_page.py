@@ -141,7 +141,7 @@ def test_ten_tasks_by_keyboard_alone(page: "Page", service: Service) -> None:
             page.keyboard.press("Escape")
         page.keyboard.press(key)
         page.keyboard.press("Enter")
-    wait_for(page, "#review", "All done")
+    page.get_by_role("heading", name="All done").wait_for()
 
     words = {"1": "A", "a": "A", "2": "B", "b": "B", "t": "tie", "0": "tie"}
     assert [a.choice for a in service.answers] == [words[key.lower()] for key in picks]
@@ -171,7 +171,7 @@ def test_four_answers_are_ranked_by_keyboard(page: "Page", service: Service) -> 
     page.keyboard.press("/")
     page.keyboard.type("D is wrong")
     page.keyboard.press("Control+Enter")
-    wait_for(page, "#review", "All done")
+    page.get_by_role("heading", name="All done").wait_for()
     (answer,) = service.answers
     assert answer.ranking == [["C"], ["B", "A"], ["D"]]
     assert (answer.harmful, answer.comment) == (["D"], "D is wrong")
@@ -186,7 +186,7 @@ def test_an_answer_that_was_not_saved_is_kept(page: "Page", service: Service) ->
     page.keyboard.press("Enter")
     page.get_by_role("alert").get_by_text("the store is busy").wait_for()
     page.get_by_role("button", name="Try again").press("Enter")
-    wait_for(page, "#review", "All done")
+    page.get_by_role("heading", name="All done").wait_for()
     assert [a.choice for a in service.answers] == ["B"]
 
 
