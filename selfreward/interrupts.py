@@ -20,27 +20,46 @@ T = TypeVar("T")
 NAP_S = 0.5
 
 _asked = threading.Event()
+_handling = threading.Event()
+"""Set inside `interruptible`."""
 
 
 class LimitReachedError(TimeoutError):
     """`run_in_thread` gave up waiting; the work's own TimeoutError is another."""
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _ask(signum: int, frame: FrameType | None) -> None:
+    _asked.set()
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """For the block's duration both signals raise KeyboardInterrupt and are remembered."""
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        _asked.set()
-        raise KeyboardInterrupt
-
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, _ask) for s in _SIGNALS}
+    _handling.set()
     try:
         yield
     finally:
+        _handling.clear()
         _asked.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def take_back() -> None:
+    """Inside `interruptible`, puts its handlers in place again.
+
+    Ray's start replaces that of SIGTERM, in Python and beneath it, by ones that print a native
+    trace and end the process at once.
+    """
+    # Only the main thread may, and only it is interrupted.
+    if _handling.is_set() and threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, _ask)
 
 
 def check() -> None:

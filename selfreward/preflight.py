@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import ray
 from ray.autoscaler.sdk import request_resources
 
+from selfreward import interrupts
 from selfreward.config import RayConfig, RunConfig, TrainingConfig
 from selfreward.config_custom_llm import Stage
 from selfreward.engines.replica_env import resources_needed, scorer_engine
@@ -38,6 +39,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             start_local(config.num_cpus)
     except ConnectionError as error:
         raise ResourceError(f"no Ray cluster at {address}: {error}") from None
+    interrupts.take_back()
     try:
         yield
     finally:

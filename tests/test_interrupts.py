@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -67,3 +69,36 @@ def test_handlers_are_given_back() -> None:
     with interrupts.interruptible():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+ON_RAY = """
+import os, signal, time
+from selfreward import interrupts
+from selfreward.config import RayConfig
+from selfreward.preflight import ray_session
+
+with interrupts.interruptible():
+    try:
+        with ray_session(RayConfig(num_cpus=1)):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+            print("went on")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.ray
+def test_a_termination_on_ray_is_an_interrupt_and_no_crash() -> None:
+    """Ray's start puts a handler of its own beneath Python's, which would end the process with a
+    native trace."""
+    done = subprocess.run(
+        [sys.executable, "-c", ON_RAY],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        env=os.environ | {"RAY_ADDRESS": ""},
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+    assert "SIGTERM received" not in done.stderr
