@@ -3,18 +3,15 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from selfreward.config import EngineConfig
 from selfreward.engines.models import model_fingerprint
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.protocol import GenerationRequest, Sampling
 from selfreward.judging.checks import passes
-from selfreward.preflight import start_local
 from selfreward.records import Message, ModelRef
 from selfreward.records_custom_llm import Check
 from selfreward.training.checkpoint import is_complete
@@ -24,14 +21,7 @@ from selfreward.training.online.scorers import ChecksScorer
 from tests.online_tools import make_online_config
 from tests.tiny_model import make_tiny_model
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    start_local(4)
-    yield
-    ray.shutdown()
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 
 def make_prompts(count: int) -> tuple[RolloutPrompt, ...]:

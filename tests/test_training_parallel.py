@@ -118,6 +118,8 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
         objective, strategy = name.split("-")
         made = make_config(objective, num_workers=2, strategy=strategy)
         jobs.append((name, made.model_dump()))
+    made = make_config("reward_model", num_workers=2, strategy="fsdp2", lora=lora)
+    jobs.append(("reward_model-fsdp2-lora", made.model_dump()))
     mp.spawn(_train_worker, args=(_free_port(), str(root), jobs), nprocs=2)
     found = {name: json.loads((root / f"{name}.json").read_text()) for name, _ in jobs}
     alike: dict[str, str] = {}
@@ -158,6 +160,7 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
         "text-ddp",
         "text-fsdp2",
         "reward_model-fsdp2",
+        "reward_model-fsdp2-lora",
     ],
 )
 def test_two_workers_repeat_the_numbers_of_one(

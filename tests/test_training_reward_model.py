@@ -3,14 +3,11 @@
 import copy
 import json
 import math
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from selfreward.config import TrainingConfig
 from selfreward.engines.classifier import Classifier
@@ -449,46 +446,3 @@ def test_other_reward_models_get_the_whole_conversation(tiny: Path, tmp_path: Pa
     classifier = Classifier(str(tmp_path), dtype="float32", device="cpu")
     ids = classifier.token_ids((Message(role="user", content="q"),), "a")
     assert tokenizer.decode(ids).endswith("a<|im_end|>\n")
-
-
-# --- two workers ---------------------------------------------------------------------------------
-
-
-def _train_sharded(rank: int, port: int, root: str, lora: dict[str, int] | None) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    folder = Path(root)
-    runs: dict[str, dict[str, int] | None] = {"full": None, "lora": lora}
-    for name, adapters in runs.items():
-        config = reward_config(num_workers=2, strategy="fsdp2", lora=adapters)
-        trainee = build_here(folder / "model", num_workers=2, strategy="fsdp2", lora=adapters)
-        rows = encoded(folder / "model")
-        # In the first step one worker has nothing to do.
-        for shares in ([rows, []], [rows[:2], rows[2:]]):
-            mine = shares[rank]
-            batch = batch_of(mine, trainee.parallel.policy.shares_prompt)
-            objective = RewardObjective(config, mine)
-            loss, _ = objective(trainee.parallel.policy(batch), batch, range(len(mine)))
-            (loss / len(rows)).backward()
-            trainee.parallel.finish_gradients(1.0)
-            trainee.parallel.step(1e-2)
-        state = trainee.parallel.full_state()
-        if rank == 0:
-            torch.save(state, folder / f"{name}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_sharded_workers_repeat_one(tmp_path: Path) -> None:
-    make_tiny_model(tmp_path / "model")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_train_sharded, args=(port, str(tmp_path), LORA), nprocs=2)
-    for name, lora in (("full", None), ("lora", LORA)):
-        alone = build_here(tmp_path / "model", lora=lora)
-        train_steps(alone, encoded(tmp_path / "model"), reward_config(lora=lora), 2)
-        wanted = alone.parallel.full_state()
-        found = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        assert set(found) == set(wanted)
-        for key, weight in wanted.items():
-            torch.testing.assert_close(found[key], weight, atol=2e-4, rtol=0, msg=f"{name} {key}")
