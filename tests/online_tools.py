@@ -9,8 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from selfreward.config_custom_llm import OnlineConfig
-from selfreward.config_training import TrainingConfig
+from selfreward.config_custom_llm import OnlineConfig, OnlineTraining
 from selfreward.engines.models import model_fingerprint
 from selfreward.judging.rewards import Reward
 from selfreward.records import Message, derived_seed
@@ -129,7 +128,7 @@ def make_online_config(**changes: Any) -> OnlineConfig:
         "group_size": 4,
         "truncated": "keep",
         "eval_every": 2,
-        "training": TrainingConfig(**(training | changes.pop("training", {}))),
+        "training": OnlineTraining(**(training | changes.pop("training", {}))),
     }
     return OnlineConfig(**(settings | changes))
 

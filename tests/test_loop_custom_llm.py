@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 PLAIN = "the cat sat on a mat and a dog ran over green hills to find old bones by night"
 DOMAIN = "function returns value of object class method argument when key is not found"
-# Each stage is a training, half a minute of processor time: `finetune` is `instruct` on other rows.
-STAGES = {"pretrain": 1, "continue": 2, "instruct": 4, "prefer": 5, "reinforce": 6}
+# Each is a training of half a minute of processor time; the other two are like these.
+STAGES = {"pretrain": 1, "instruct": 4, "prefer": 5, "reinforce": 6}
 
 
 def write_texts(path: Path, vocabulary: str, count: int, seed: int) -> str:
@@ -70,10 +70,6 @@ def recipe_in(folder: Path) -> Path:
                 "validation_share": 0.15,
             },
             "pretraining": {"sequence_length": 64, "training": training | {"max_steps": 12}},
-            "continued_pretraining": {
-                "sequence_length": 64,
-                "training": training | {"max_steps": 8},
-            },
             "instruction_tuning": {"max_items": 80, "heldout": 16, "training": training},
             "rankings": {
                 "max_rankings": 40,
@@ -122,16 +118,14 @@ def test_every_stage_leaves_a_model_and_its_figures(finished: tuple[Path, str]) 
     assert attempt["engine_starts"] == 2
 
 
-def test_text_is_learnt_and_the_domain_more_when_its_turn_comes(
-    finished: tuple[Path, str],
-) -> None:
+def test_text_is_learnt_from_random_weights_on(finished: tuple[Path, str]) -> None:
     folder, _ = finished
-    start, first, second = (figures(folder, n)["figures"] for n in (0, 1, 2))
+    start, first = (figures(folder, n)["figures"] for n in (0, 1))
     assert first["change"]["ci"][1] < 0, "pretraining did not lower bits per byte"
-    assert second["change"]["ci"][1] < 0, "domain text did not lower its bits per byte"
     # A random model is near the vocabulary's size, 420 and what padding adds.
     assert 300 < start["general_perplexity"]["value"] < 600
     assert first["general_perplexity"]["value"] < start["general_perplexity"]["value"]
+    assert first["domain_perplexity"]["value"] > first["general_perplexity"]["value"]
 
 
 def test_rewards_are_measured_of_the_model_before_preferences_too(

@@ -83,32 +83,6 @@ def test_two_workers_train_like_one_and_publish_the_best(root: Path, tmp_path: P
     assert weights.stat().st_mtime_ns == written
 
 
-def test_text_is_streamed_to_two_workers(root: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"epochs": 3, "eval_every_steps": 4}
-    config = make_config("text", **settings)
-    task = make_task(root / "model", root / "data", config)
-    task = replace(task, replay=task.data[:1], replay_share=0.25)
-    job = replace(
-        make_job(root, "text", num_workers=2, **settings),
-        config=make_config("text", num_workers=2, **settings),
-        record="PackedText",
-        data=task.data,
-        validation=task.validation,
-        replay=task.replay,
-        replay_share=0.25,
-    )
-    result = train(job)
-    unbroken = run_here(task, tmp_path)
-    assert result.steps == unbroken.steps == 13
-    assert result.num_tokens == unbroken.num_tokens
-    for name in ("train/loss", "train/perplexity"):
-        ours = [row[name] for row in result.history]
-        assert ours == pytest.approx(curve(unbroken, name), rel=1e-4)
-    assert result.metrics["eval/perplexity"] == pytest.approx(
-        min(row["eval/perplexity"] for row in unbroken.history if "eval/loss" in row), rel=1e-4
-    )
-
-
 def test_ray_data_reads_what_plain_reading_reads(root: Path) -> None:
     shards = measure_shards([str(root / "data" / f"text-{i}.parquet") for i in range(3)])
     # Steps of one large batch each: 40 chunks, which are more than one dataset holds.

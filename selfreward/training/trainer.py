@@ -239,14 +239,14 @@ def make_trainer(
         RunConfig,
         ScalingConfig,
     )
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     storage_path, filesystem = storage_of(job.storage_path)
     resources: dict[str, float] = {"CPU": config.num_cpus_per_worker}
     if is_gpu:
         resources["GPU"] = config.gpus_per_worker
     kept = {} if best_by is None else {"checkpoint_score_attribute": best_by}
-    return TorchTrainer(
+    return _lean_trainer()(
         worker,
         train_loop_config={"job": job, "deadline": time.time() + config.timeout_s},
         torch_config=TorchConfig(timeout_s=int(config.collective_timeout_s)),
@@ -269,3 +269,25 @@ def make_trainer(
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
+
+
+def _lean_trainer() -> Any:
+    """Ray Train's trainer without two helpers that a job here has no use for, each a process that
+    takes seconds to start: what manages datasets, of which it is given none, and, where the
+    cluster is one node and ends with the run, what frees placement groups of a lost controller.
+
+    The names are Ray's own and may change; then both are started again.
+    """
+    import ray
+    from ray.train.torch import TorchTrainer
+
+    unneeded = {"DatasetsCallback"}
+    if len(ray.nodes()) == 1:
+        unneeded.add("PlacementGroupCleanerCallback")
+
+    class LeanTrainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            made = super()._create_default_callbacks()
+            return [callback for callback in made if type(callback).__name__ not in unneeded]
+
+    return LeanTrainer
