@@ -115,14 +115,14 @@ quickstart: setup ## run the whole loop on the embedded model (ARGS=... is passe
 
 test: lint test-fast test-real ## everything CI runs
 
-# What the tests import is compiled to bytecode meanwhile, once: the type checker has one core.
+# What the tests import is compiled to bytecode meanwhile, once.
 lint: setup ## style, types and the floors of the architecture
 	"$(VENV)/bin/python" -c "import ray.data, ray.train.torch, ray.serve, transformers.modeling_utils, peft" \
 	  >/dev/null 2>&1 &
 	trap 'wait' EXIT
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
-	"$(VENV)/bin/mypy"
+	"$(VENV)/bin/mypy" --num-workers 2
 	"$(VENV)/bin/lint-imports"
 
 # Two at once, whatever the machine has: the tests that start a local Ray mostly wait for it. A file

@@ -80,13 +80,11 @@ def test_greedy_answers_repeat(pool: EnginePool) -> None:
 def test_tokens_come_as_they_were_drawn_where_asked_for(pool: EnginePool) -> None:
     from transformers import AutoTokenizer
 
-    plain = ask(pool, "Say hello.", max_tokens=24).draws[0]
-    assert plain.token_ids is None
+    assert ask(pool, "Say hello.", max_tokens=4).draws[0].token_ids is None
     draw = ask(pool, "Say hello.", max_tokens=24, wants_token_ids=True).draws[0]
     assert draw.token_ids is not None and len(draw.token_ids) == draw.num_tokens
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("embedded:smollm2-135m-instruct"))
-    told = tokenizer.decode(draw.token_ids, skip_special_tokens=True)
-    assert told == draw.text == plain.text
+    assert tokenizer.decode(draw.token_ids, skip_special_tokens=True) == draw.text
     if draw.finish_reason == "stop":
         assert draw.token_ids[-1] == tokenizer.eos_token_id
 

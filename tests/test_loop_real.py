@@ -15,11 +15,11 @@ from tests.loop_tools import finish, start_run
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 SMALLER = (
-    "pool.max_instructions=28",
-    "evaluation.heldout_pairs=6",
-    "evaluation.validation_pairs=4",
-    "respond.sampling.max_tokens=24",
-    "corrupt.response_sampling.max_tokens=24",
+    "pool.max_instructions=20",
+    "evaluation.heldout_pairs=4",
+    "evaluation.validation_pairs=3",
+    "respond.sampling.max_tokens=16",
+    "corrupt.response_sampling.max_tokens=16",
     "training.max_steps=2",
     "training.batch_size=4",
 )
