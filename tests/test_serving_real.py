@@ -89,7 +89,8 @@ def test_a_streamed_rationale_of_the_real_model(address: str) -> None:
         "Name a prime number.", "Seven.", "Eight.", rationale=True, votes=1
     )
     assert isinstance(judgment, PairwiseJudgment)
-    assert judgment.outcome in ("choice", "tie", "truncated")
+    # What a model of this size writes freely often ends in no verdict; that is told as such.
+    assert judgment.outcome in ("choice", "tie", "truncated", "unparsed")
     deltas = [piece for piece in pieces if isinstance(piece, RationaleDelta)]
     assert len(deltas) == len(pieces)
     streamed = [delta.text for delta in deltas if delta.shown == "first_second"]
