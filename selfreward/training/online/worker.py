@@ -64,29 +64,16 @@ def run_online_worker(settings: dict[str, Any]) -> dict[str, Any]:
     they would be retried.
     """
     import ray.train
-    import torch
 
     # Loaded here so that the driver needs no torch to describe a job.
     from selfreward.training.model import ModelSource
+    from selfreward.training.on_ray import begin_worker, report
     from selfreward.training.online.loop import run_online
     from selfreward.training.online.task import OnlineTask
     from selfreward.training.parallel import together
-    from selfreward.training.setup import quiet_libraries, set_threads
 
     job: OnlineJob = settings["job"]
-    quiet_libraries()
-    set_threads(ray.train.get_context().get_local_world_size())
-    device = torch.device("cpu")
-    if job.is_gpu:
-        from ray.train.torch import get_device
-
-        device = get_device()
-        torch.cuda.set_device(device)
-
-    def report(metrics: dict[str, float], folder: Path | None) -> None:
-        checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
-        ray.train.report(metrics, checkpoint=checkpoint)
-
+    device = begin_worker(job.is_gpu)
     config, publisher = job.config, job.publisher
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="selfreward-"))
