@@ -89,8 +89,8 @@ def test_a_streamed_rationale_of_the_real_model(address: str) -> None:
         "Name a prime number.", "Seven.", "Eight.", rationale=True, votes=1
     )
     assert isinstance(judgment, PairwiseJudgment)
-    # What a model of this size writes freely often ends in no verdict; that is told as such.
-    assert judgment.outcome in ("choice", "tie", "truncated", "unparsed")
+    # The reason and its verdict are guided, so that even this model always ends in one.
+    assert judgment.outcome in ("choice", "tie"), judgment.detail
     deltas = [piece for piece in pieces if isinstance(piece, RationaleDelta)]
     assert len(deltas) == len(pieces)
     streamed = [delta.text for delta in deltas if delta.shown == "first_second"]

@@ -8,11 +8,14 @@ from typing import Any
 
 from selfreward.config import EngineConfig
 
-QUIET = {
+VLLM_SETTINGS = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # vLLM gives a pattern 5 s. That of a reason with its verdict takes 3 s of one core, and ten
+    # times as long where other work wants the cores too. The model goes on with other requests.
+    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "120",
 }
 _TCMALLOC = (
     "/usr/lib/*/libtcmalloc_minimal.so.4",
@@ -50,7 +53,7 @@ def resources_needed(engine: EngineConfig, device: str | None = None) -> list[di
 
 def replica_env(engine: EngineConfig, device: str) -> dict[str, str]:
     """Returns the environment variables of a vLLM replica's process."""
-    env = dict(QUIET)
+    env = dict(VLLM_SETTINGS)
     if device != "cpu":
         return env
     cores = _cores(engine.cpu_threads_bind)

@@ -133,7 +133,18 @@ def _scored(text: str, output: Any, num_before: int, target: list[int]) -> Draw:
     return Draw(text=text, finish_reason="stop", num_tokens=len(target), score=float(score))
 
 
-def _draw(output: Any, logps_ids: dict[str, int], sampling: Sampling) -> Draw:
+def read_draw(output: Any, logps_ids: dict[str, int], sampling: Sampling) -> Draw:
+    """Reads one of vLLM's outputs.
+
+    Raises:
+        RequestRefusedError: vLLM gave the request up; what it calls an output is then an empty
+            text, which must not pass for one the model wrote.
+    """
+    if output.finish_reason in ("error", "abort"):
+        raise RequestRefusedError(
+            f"vLLM gave the request up (finish_reason {output.finish_reason!r}); where it is"
+            " guided, its pattern may take too long to compile"
+        )
     return Draw(
         text=output.text,
         finish_reason="length" if output.finish_reason == "length" else "stop",
@@ -221,10 +232,10 @@ class VLLMReplica:
                             grown[piece.index].add(piece)
                             if piece.text:
                                 yield Delta(draw=piece.index, text=piece.text)
+                draws = tuple(read_draw(o, prompt.logps_ids, request.sampling) for o in grown)
             except RequestRefusedError as error:
                 yield refused(request, model, 0, error)
                 return
-            draws = tuple(_draw(output, prompt.logps_ids, request.sampling) for output in grown)
             yield prompt.completion(request, model, draws)
 
     async def _complete(self, request: GenerationRequest, model: ModelRef) -> Completion:
@@ -242,9 +253,9 @@ class VLLMReplica:
                 return prompt.completion(request, model, (draw,))
             params = sampling_params(request.sampling, prompt.room, prompt.logps_ids)
             output = await self._loop.generate({"prompt_token_ids": prompt.ids}, params)
+            draws = tuple(read_draw(o, prompt.logps_ids, request.sampling) for o in output.outputs)
         except RequestRefusedError as error:
             return refused(request, model, num_prompt_tokens, error)
-        draws = tuple(_draw(o, prompt.logps_ids, request.sampling) for o in output.outputs)
         return prompt.completion(request, model, draws)
 
     def _read(self, request: GenerationRequest) -> TokenPrompt:
