@@ -130,8 +130,10 @@ lint: setup ## style, types and the floors of the architecture
 test-fast: setup ## tests without the model
 	"$(VENV)/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12 -m "not real"
 
+# Only the files that hold such tests: importing all the others takes half a minute.
 test-real: setup ## tests with the embedded model on real vLLM
-	"$(VENV)/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=8 -m real
+	"$(VENV)/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=8 -m real \
+	  $$(grep -l "mark\.real\b" tests/*.py)
 
 format: setup ## rewrite the code in the house style
 	"$(VENV)/bin/ruff" check --fix .

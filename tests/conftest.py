@@ -1,6 +1,7 @@
 """Fixtures shared by the tiers: a tiny model, and recipes that run in seconds."""
 
 import os
+import sys
 from pathlib import Path
 
 # Before anything loads torch, and inherited by what tests start. Two tests run at once, and the
@@ -12,8 +13,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import yaml
 from hypothesis import settings
-
-from tests.tiny_model import make_tiny_model
 
 # The files that take minutes, longest first: two workers share whole files out in this order, and a
 # long one taken last would leave the other worker without work.
@@ -42,6 +41,14 @@ settings.load_profile("selfreward")
 _files_on_ray: set[Path] = set()
 _shares_ray: list[bool] = []
 """Not empty: `local_ray` has started one and it is still there."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Two engines that both compute on every core wait for one another's threads at each layer.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if config.option.markexpr == "real" and worker and sys.platform == "linux":
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,6 +85,9 @@ def local_ray() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Here: it imports transformers, which those who only collect tests need not wait for.
+    from tests.tiny_model import make_tiny_model
+
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
