@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfreward.config import CorruptConfig, SamplingConfig
-from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest
+from selfreward.engines.protocol import Completion, Generate, GenerationRequest
 from selfreward.judging.answers import is_checkable, matches_reference
 from selfreward.judging.filters import normalised_text
 from selfreward.judging.prompts import (
@@ -31,7 +31,7 @@ from selfreward.records import (
     ResponsePair,
     derived_seed,
 )
-from selfreward.stages.sampling import failed, sampling_of, unusable
+from selfreward.stages.sampling import failed, response_of, sampling_of, unusable
 from selfreward.storage.shards import RowResult, read_records
 
 _HASH_SPAN = 2**31
@@ -163,7 +163,7 @@ class Corrupt:
                 detail = "no modified instruction with its answer between the section markers"
                 made.append(_drop(row, DropReason.UNPARSED_CORRUPTION, detail))
                 continue
-            response = _response(row, draw, parsed[1], completion, 0)
+            response = response_of(completion, draw, row.instruction.id, text=parsed[1])
             made.append(_pair(row, response, Corruption.MODIFIED_INSTRUCTION, parsed[0]))
         return made
 
@@ -212,7 +212,7 @@ class Corrupt:
         """The first right and the first wrong sample; the baseline answer counts as a sample."""
         reference = row.instruction.reference_answer or ""
         samples = [row.response] + [
-            _response(row, draw, draw.text, completion, i + 1)
+            response_of(completion, draw, row.instruction.id, number=i + 1)
             for i, draw in enumerate(completion.draws)
             if unusable(draw, row.id, self.name, self.config.keep_truncated) is None
         ]
@@ -238,7 +238,8 @@ class Corrupt:
         drop = unusable(draw, row.id, self.name, self.config.keep_truncated)
         if drop is not None:
             return drop
-        return _pair(row, _response(row, draw, draw.text, completion, 0), corruption, modified)
+        response = response_of(completion, draw, row.instruction.id)
+        return _pair(row, response, corruption, modified)
 
     def _request(
         self,
@@ -279,19 +280,6 @@ def pick_method(row: AnsweredInstruction, config: CorruptConfig, seed: int) -> C
 def _asks_the_same(row: AnsweredInstruction, modified: str) -> bool:
     """A good answer to the instruction itself would be labelled the worse one."""
     return normalised_text(modified) == normalised_text(row.instruction.messages[-1].content)
-
-
-def _response(
-    row: AnsweredInstruction, draw: Draw, text: str, completion: Completion, index: int
-) -> Response:
-    return Response.new(
-        instruction_id=row.instruction.id,
-        text=text.strip(),
-        model=completion.model,
-        draw=index,
-        finish_reason=draw.finish_reason,
-        num_tokens=draw.num_tokens,
-    )
 
 
 def _pair(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from selfreward.config import RespondConfig
 from selfreward.engines.protocol import Generate, GenerationRequest
-from selfreward.records import AnsweredInstruction, Instruction, Response, content_id, derived_seed
-from selfreward.stages.sampling import failed, sampling_of, unusable
+from selfreward.records import AnsweredInstruction, Instruction, content_id, derived_seed
+from selfreward.stages.sampling import failed, response_of, sampling_of, unusable
 from selfreward.storage.shards import RowResult, read_records
 
 
@@ -29,19 +29,11 @@ class Respond:
             result: RowResult[AnsweredInstruction] = RowResult(row.id)
             drop = failed(completion, row.id, self.name)
             if drop is None:
-                draw = completion.draws[0]
-                drop = unusable(draw, row.id, self.name, self.config.keep_truncated)
+                drop = unusable(completion.draws[0], row.id, self.name, self.config.keep_truncated)
             if drop is not None:
                 result.dropped.append(drop)
             else:
-                response = Response.new(
-                    instruction_id=row.id,
-                    text=draw.text.strip(),
-                    model=completion.model,
-                    draw=0,
-                    finish_reason=draw.finish_reason,
-                    num_tokens=draw.num_tokens,
-                )
+                response = response_of(completion, completion.draws[0], row.id)
                 ident = content_id("ans", row.id, response.id)
                 result.records.append(
                     AnsweredInstruction(id=ident, instruction=row, response=response)

@@ -12,11 +12,10 @@ from selfreward.records import (
     DroppedRow,
     DropReason,
     Instruction,
-    Response,
     derived_seed,
 )
 from selfreward.records_self_rewarding import CreatedInstruction, SampledInstruction
-from selfreward.stages.sampling import failed, sampling_of, unusable
+from selfreward.stages.sampling import failed, response_of, sampling_of, unusable
 from selfreward.storage.shards import RowResult, read_records
 
 Stored = Literal["instruction", "created", "answered", "sampled"]
@@ -62,16 +61,7 @@ class Sample:
                 if bad is not None:
                     drops.append(bad)
                     continue
-                responses.append(
-                    Response.new(
-                        instruction_id=row.id,
-                        text=draw.text.strip(),
-                        model=completion.model,
-                        draw=index,
-                        finish_reason=draw.finish_reason,
-                        num_tokens=draw.num_tokens,
-                    )
-                )
+                responses.append(response_of(completion, draw, row.id, index))
             if responses:
                 result.records.append(
                     SampledInstruction(id=row.id, instruction=row, responses=tuple(responses))

@@ -1,8 +1,8 @@
-"""From the config's sampling section to the engine's, with the seed that belongs to a row."""
+"""From the config's sampling section to the engine's, and from its draws to responses and drops."""
 
 from selfreward.config import SamplingConfig
 from selfreward.engines.protocol import Completion, Draw, Sampling
-from selfreward.records import DroppedRow, DropReason
+from selfreward.records import DroppedRow, DropReason, Response
 
 _ERROR_REASONS = {"prompt_too_long": DropReason.PROMPT_TOO_LONG}
 
@@ -30,6 +30,28 @@ def sampling_of(
         regex=regex,
         json_schema=json_schema,
         logps_of=logps_of,
+    )
+
+
+def response_of(
+    completion: Completion,
+    draw: Draw,
+    instruction_id: str,
+    number: int = 0,
+    text: str | None = None,
+) -> Response:
+    """The response that a draw of `completion` is, without the space around it.
+
+    `number` tells it from other responses to the instruction; `text` is given where only a part
+    of the draw is the response.
+    """
+    return Response.new(
+        instruction_id=instruction_id,
+        text=(draw.text if text is None else text).strip(),
+        model=completion.model,
+        draw=number,
+        finish_reason=draw.finish_reason,
+        num_tokens=draw.num_tokens,
     )
 
 

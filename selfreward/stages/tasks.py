@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from selfreward.config import SamplingConfig
 from selfreward.config_custom_llm import TasksConfig
-from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest
+from selfreward.engines.protocol import Generate, GenerationRequest
 from selfreward.errors import DataError
 from selfreward.records import (
     DroppedRow,
     DropReason,
-    Response,
     TrainingExample,
     content_id,
     derived_seed,
@@ -25,7 +24,7 @@ from selfreward.stages.labelled import write_rows
 from selfreward.stages.sample_exercises import EXERCISES
 from selfreward.stages.sample_instructions import INSTRUCTION_TASKS
 from selfreward.stages.sample_tasks import INSTRUCTIONS, TASKS, instruction_rows, task_rows
-from selfreward.stages.sampling import failed, sampling_of
+from selfreward.stages.sampling import failed, response_of, sampling_of
 from selfreward.stages.task_rows import (
     STAGE,
     PosedTask,
@@ -242,7 +241,9 @@ class AnswerTasks:
             result: RowResult[TaskAnswer] = RowResult(row.id)
             drop = failed(completion, row.id, self.name)
             if drop is None:
-                result.records.append(_answer(row, completion, completion.draws[0]))
+                response = response_of(completion, completion.draws[0], row.id)
+                ident = content_id("tan", row.id, response.id)
+                result.records.append(TaskAnswer(id=ident, item=row, response=response))
             else:
                 result.dropped.append(drop)
             results.append(result)
@@ -255,15 +256,3 @@ class AnswerTasks:
             messages=row.messages,
             sampling=sampling_of(self.sampling, seed=derived_seed(self.seed, self.name, row.id)),
         )
-
-
-def _answer(row: TaskItem, completion: Completion, draw: Draw) -> TaskAnswer:
-    response = Response.new(
-        instruction_id=row.id,
-        text=draw.text.strip(),
-        model=completion.model,
-        draw=0,
-        finish_reason=draw.finish_reason,
-        num_tokens=draw.num_tokens,
-    )
-    return TaskAnswer(id=content_id("tan", row.id, response.id), item=row, response=response)

@@ -1,66 +1,39 @@
 """Preferences learnt as scores: rows of Preference, objective `reward_model`."""
 
-from collections.abc import Callable, Generator, Sequence
-
 import torch
-from torch import Tensor
 
 from selfreward.records import Preference
-from selfreward.training.collate import Batch
 from selfreward.training.data import read_records
-from selfreward.training.encoding import encode_preferences, labelled_digest
-from selfreward.training.material import Setting, Share
-from selfreward.training.model import ModelKind, ModelSource
-from selfreward.training.parallel import Parallel, all_reduce_sum
+from selfreward.training.encoding import encode_preferences
+from selfreward.training.material import Setting
+from selfreward.training.model import ModelKind
+from selfreward.training.parallel import all_reduce_sum
 from selfreward.training.reward_objective import RewardObjective
-from selfreward.training.row_steps import RowBatches, plan_rows, require_rows
+from selfreward.training.row_material import RowMaterial
+from selfreward.training.row_steps import RowBatches
 from selfreward.training.task import Metrics
 
 
-class RankedPairs:
+class RankedPairs(RowMaterial):
     """A `Material`: the loss of a step is the mean Bradley-Terry loss of its pairs."""
 
     kind: ModelKind = "reward_model"
-    reference_s = 0.0
 
     def __init__(self, setting: Setting):
         """Raises:
         DataError: no rows to train on, or a label confidence that is none.
         """
-        self._setting, task = setting, setting.task
-        limit = task.config.max_length
-        self._rows, too_long = encode_preferences(
-            setting.tokenizer, read_records(task.data, Preference), limit
+        task = setting.task
+        encoded, (self._held_out, held_out_too_long) = (
+            encode_preferences(
+                setting.tokenizer, read_records(files, Preference), task.config.max_length
+            )
+            for files in (task.data, task.validation)
         )
-        require_rows(task, self._rows, too_long)
-        self._held_out, held_out_too_long = encode_preferences(
-            setting.tokenizer, read_records(task.validation, Preference), limit
-        )
-        self.dropped = {"too_long": too_long, "validation_too_long": held_out_too_long}
-        self.digest = labelled_digest(self._rows)
-        self.num_rows = len(self._rows)
-        self._plan = plan_rows(task, self._rows)
-        self.num_steps = len(self._plan)
-        self._objective = RewardObjective(task.config, self._rows)
+        super().__init__(setting, encoded, held_out_too_long)
 
-    def prepare(self, load: Callable[[ModelSource], Parallel]) -> None:
-        """Nothing: a score needs no reference."""
-
-    def attach(self, parallel: Parallel) -> None:
-        self._parallel = parallel
-        self._batches = RowBatches(self._rows, self._setting, parallel)
-
-    def names(self) -> tuple[str, ...]:
-        return self._objective.names()
-
-    def steps(self, start: int) -> Generator[Share, None, None]:
-        return self._batches.steps(self._plan, start, self._objective)
-
-    def loss(self, outputs: Tensor, batch: Batch, piece: Sequence[int]) -> tuple[Tensor, Tensor]:
-        return self._objective(outputs, batch, piece)
-
-    def metrics(self, means: Metrics) -> Metrics:
-        return means
+    def _make_objective(self) -> RewardObjective:
+        return RewardObjective(self._setting.task.config, self._rows)
 
     @torch.no_grad()
     def evaluate(self) -> Metrics:
