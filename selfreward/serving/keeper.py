@@ -100,7 +100,7 @@ class VersionKeeper:
         return self._book.current
 
     async def history(self) -> VersionHistory:
-        return self._book.history()
+        return self._book.history().model_copy(update={"problems": dict(self.problems)})
 
     async def promote(self, request: PromoteRequest) -> ServedVersion:
         """Makes an iteration or a model the judge.

@@ -335,6 +335,9 @@ class VersionHistory(Wire):
     current: VersionEntry
     history: list[VersionEntry]
     """Earlier ones, oldest first."""
+    problems: dict[str, int] = Field(default_factory=dict)
+    """What stood in the way of following the run since the service started, and how often:
+    `missing`, or `read` or `apply` with the type of the error. The log says more."""
 
 
 class ShadowReport(Wire):
