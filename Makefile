@@ -106,7 +106,15 @@ setup: ## make the virtual environment and install the locked packages (EXTRA=cp
 	else
 	  step "1/3 $$torch" ": set TORCH_INDEX to an index that has it" $(PIP) "$${index[@]}" "$$torch"
 	fi
-	step "2/3 $(LOCK)" "" $(PIP) -r "$(LOCK)"
+	# pip unpacks one package after the other on one core; every second one goes to a second pip. With
+	# --no-deps neither looks at what the other installs.
+	halves() {
+	  for half in 0 1; do awk -v half=$$half '!/^#/ && NR % 2 == half' "$(LOCK)" >"$(VENV)/.lock$$half"; done
+	  $(PIP) -r "$(VENV)/.lock0" & local first=$$! failed=0
+	  $(PIP) -r "$(VENV)/.lock1" || failed=1
+	  wait "$$first" && [ "$$failed" = 0 ]
+	}
+	step "2/3 $(LOCK)" "" halves
 	step "3/3 selfreward itself" "" $(PIP) --no-build-isolation -e .
 	echo "$$stamp" >"$(VENV)/.stamp"
 
