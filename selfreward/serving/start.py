@@ -118,6 +118,7 @@ def running(served: Served, config: ServiceConfig) -> Iterator[str]:
     desk = open_desk(served, serving)
     if desk is not None:
         desk.store.close()
+    _leave_the_cores_to_the_engine()
     with ray_session(config.ray):
         spec = replica_spec(config.engine, config.model.trust_remote_code)
         shared = _joined_serve(serving)
@@ -132,6 +133,18 @@ def running(served: Served, config: ServiceConfig) -> Iterator[str]:
                 serve.delete(APP_NAME)
             else:
                 serve.shutdown()
+
+
+def _leave_the_cores_to_the_engine() -> None:
+    """Settings of a local Ray, read when it starts; one that runs already keeps its own.
+
+    On a few cores every process that wakes takes one from the engine, whose other threads then
+    wait for it.
+    """
+    # Ray gives its workers what its own processes leave over.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # Serve's controller looks around ten times a second otherwise.
+    os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
 
 
 def _joined_serve(serving: ServingConfig) -> bool:
