@@ -110,6 +110,8 @@ class PoolConfig(Section):
     dataset_config: str | None = None
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
     max_instructions: int | None = Field(default=None, ge=1)
+    """So many are drawn from the whole source by a hash of their content; without `shuffle` the
+    first ones are taken."""
     max_instruction_chars: int = Field(default=16000, ge=1)
     exact_dedupe: bool = True
     near_duplicate_threshold: float | None = Field(default=0.8, gt=0, le=1)

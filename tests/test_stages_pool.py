@@ -127,9 +127,22 @@ def test_unusable_rows_are_dropped_with_a_reason(tmp_path: Path) -> None:
 
 def test_at_most_so_many_instructions(tmp_path: Path) -> None:
     rows = [{"instruction": " "}, *rows_of(TEXTS)]
-    texts, dropped, _ = build(tmp_path, rows, max_instructions=15)
+    texts, dropped, _ = build(tmp_path, rows, max_instructions=15, shuffle=False)
+    assert texts["validation"] == TEXTS[:4]
     assert sorted(everything(texts)) == sorted(TEXTS[:15])
     assert len(dropped) == 1
+
+
+def test_a_part_of_a_pool_is_drawn_from_all_of_it(tmp_path: Path) -> None:
+    # Two sources, one after the other; each has 20 of the 40 rows.
+    texts, *_ = build(tmp_path, rows_of(TEXTS), max_instructions=20)
+    part = everything(texts)
+    assert len(part) == 20
+    assert 5 <= len(set(part) & set(TEXTS[:20])) <= 15
+    turned, *_ = build(tmp_path, rows_of(TEXTS[::-1]), max_instructions=20)
+    assert turned == texts, "whatever the order of the file"
+    more, *_ = build(tmp_path, rows_of(TEXTS), max_instructions=30)
+    assert set(part) < set(everything(more)), "a larger part holds the smaller one"
 
 
 def test_splits_may_be_empty(tmp_path: Path) -> None:

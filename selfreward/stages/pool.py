@@ -33,7 +33,10 @@ def build_pool(
     """
     kept: list[Instruction] = []
     dropped: list[DroppedRow] = []
-    for item in _deduplicated(_instructions(config), config, seed):
+    items = _instructions(config)
+    if config.shuffle and config.max_instructions:
+        items = _in_order_of_hash(items, seed)
+    for item in _deduplicated(items, config, seed):
         if isinstance(item, DroppedRow):
             dropped.append(item)
         else:
@@ -42,8 +45,7 @@ def build_pool(
                 break
     _check_usable(config, kept, dropped, sizes)
     if config.shuffle:
-        # By a hash of the content: the same rows in another order give the same pool.
-        kept.sort(key=lambda ins: (derived_seed(seed, "shuffle", ins.id), ins.id))
+        kept.sort(key=lambda ins: _place(ins, seed))
     aside = sizes.validation + sizes.heldout
     splits = {
         "validation": kept[: sizes.validation],
@@ -67,6 +69,24 @@ def _instructions(config: PoolConfig) -> Iterator[Instruction | DroppedRow]:
             check_columns(row, config.columns, config.path)
         source = config.path.rstrip("/").rpartition("/")[2]
         yield to_instruction(row, config.columns, source, config.max_instruction_chars)
+
+
+def _place(instruction: Instruction, seed: int) -> tuple[int, str]:
+    """By a hash of the content: the same rows in another order give the same pool."""
+    return derived_seed(seed, "shuffle", instruction.id), instruction.id
+
+
+def _in_order_of_hash(
+    items: Iterator[Instruction | DroppedRow], seed: int
+) -> Iterator[Instruction | DroppedRow]:
+    """Of a pool that is cut, a part of all of it: many are one source after the other."""
+    found: list[Instruction] = []
+    for item in items:
+        if isinstance(item, DroppedRow):
+            yield item
+        else:
+            found.append(item)
+    yield from sorted(found, key=lambda ins: _place(ins, seed))
 
 
 def _deduplicated(
