@@ -14,7 +14,7 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from selfreward.config_serving import ServingConfig
+from selfreward.config_serving import AutoscalingConfig, ServingConfig
 from selfreward.engines.protocol import Delta, GenerationRequest
 from selfreward.engines.replica import ReplicaSpec
 from selfreward.engines.replica_env import replica_env, replica_resources
@@ -116,13 +116,13 @@ def build_application(
         num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
     )
     bound_versions = versions.bind(served, config)
-    engine = _engine_deployment("engine", spec, config).bind(spec, config, bound_versions)
+    engine = engine_deployment("engine", spec, config).bind(spec, config, bound_versions)
     shadow: serve.Application | None = None
     candidate: ServedVersion | None = None
     if config.shadow.model is not None:
         model, folder = place_model(config.shadow.model)
         candidate = ServedVersion(number=0, model=model, folder=folder, since=now(), by="start")
-        shadow = _engine_deployment("shadow", spec, config).bind(spec, config, candidate)
+        shadow = engine_deployment("shadow", spec, config).bind(spec, config, candidate)
 
     def ingress_app() -> Any:
         _log_to_stderr(config.log_level)
@@ -163,7 +163,21 @@ def _log_to_stderr(level: str) -> None:
     logger.setLevel(level)
 
 
-def _engine_deployment(name: str, spec: ReplicaSpec, config: ServingConfig) -> serve.Deployment:
+def _replicas(scaling: AutoscalingConfig) -> dict[str, Any]:
+    if scaling.min_replicas == scaling.max_replicas:
+        # Otherwise every request is reported to a controller that has nothing to decide.
+        return {"num_replicas": scaling.min_replicas}
+    wanted = {
+        "min_replicas": scaling.min_replicas,
+        "max_replicas": scaling.max_replicas,
+        "target_ongoing_requests": scaling.target_ongoing_requests,
+        "upscale_delay_s": scaling.upscale_delay_s,
+        "downscale_delay_s": scaling.downscale_delay_s,
+    }
+    return {"autoscaling_config": wanted}
+
+
+def engine_deployment(name: str, spec: ReplicaSpec, config: ServingConfig) -> serve.Deployment:
     resources = replica_resources(spec.engine, spec.device)
     options: dict[str, Any] = {
         "num_cpus": resources["CPU"],
@@ -171,16 +185,9 @@ def _engine_deployment(name: str, spec: ReplicaSpec, config: ServingConfig) -> s
     }
     if spec.engine.kind != "scripted":
         options["runtime_env"] = {"env_vars": replica_env(spec.engine, spec.device)}
-    scaling = config.autoscaling
     return serve.deployment(Engine, name=name).options(
         max_ongoing_requests=PENDING_FACTOR * config.limits.max_queued,
-        autoscaling_config={
-            "min_replicas": scaling.min_replicas,
-            "max_replicas": scaling.max_replicas,
-            "target_ongoing_requests": scaling.target_ongoing_requests,
-            "upscale_delay_s": scaling.upscale_delay_s,
-            "downscale_delay_s": scaling.downscale_delay_s,
-        },
+        **_replicas(config.autoscaling),
         graceful_shutdown_timeout_s=config.limits.request_timeout_s,
         ray_actor_options=options,
     )
