@@ -1,5 +1,6 @@
 """What the materials of encoded rows share: examples, preferences and ranked pairs."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from selfreward.training.row_steps import RowBatches, plan_rows, require_rows
 from selfreward.training.task import Metrics
 
 
-class RowMaterial:
+class RowMaterial(ABC):
     """A `Material` of rows that lie in memory, but for what it measures on held-out ones.
 
     A subclass hands its objective over in `_make_objective`, which is called with the model to
@@ -41,10 +42,12 @@ class RowMaterial:
         self._plan = plan_rows(task, self._rows)
         self.num_steps = len(self._plan)
 
-    def _make_objective(self) -> RowObjective:
-        raise NotImplementedError
+    @abstractmethod
+    def _make_objective(self) -> RowObjective: ...
 
-    def prepare(self, load: Callable[[ModelSource], Parallel]) -> None:
+    def prepare(  # noqa: B027 - most need nothing
+        self, load: Callable[[ModelSource], Parallel]
+    ) -> None:
         """Nothing, where no other model is asked."""
 
     def attach(self, parallel: Parallel) -> None:
