@@ -10,17 +10,19 @@ from pathlib import Path
 
 import psutil
 
-from selfreward.config import RunConfig
+from selfreward.config import EngineConfig, ModelConfig, RunConfig
 from selfreward.config_loading import load_config
 from selfreward.engines.models import model_fingerprint, resolve_model
 from selfreward.errors import ResourceError, UserError
 from selfreward.layout import absolute_path, join
-from selfreward.preflight import bundles_needed, check_resources, ray_session
+from selfreward.preflight import bundles_needed, check_resources, cluster_address, ray_session
 from selfreward.storage import files
 
 MIN_FREE_DISK_GIB = 5.0
 # Weights, gradients and two moments of the optimizer in fp32, in bytes a parameter.
 _TRAINING_BYTES_PER_PARAMETER = 16
+# What the engine takes on CPU where the recipe says nothing.
+_CPU_KV_CACHE_GIB = 2.0
 GIB = 1024**3
 
 
@@ -88,19 +90,44 @@ def _model(config: RunConfig) -> str:
 
 
 def _memory(config: RunConfig) -> str:
-    folder = Path(resolve_model(config.model.name, config.model.revision))
-    weights = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
-    on_gpu = config.training.use_gpu
-    # Stored weights are two bytes a parameter.
-    training = 0 if on_gpu else weights / 2 * _TRAINING_BYTES_PER_PARAMETER
-    cache = 0 if on_gpu else (config.engine.kv_cache_gib or 2.0) * GIB
-    engines = config.engine.replicas if config.engine.kind == "vllm" else 0
-    wanted = (weights + cache) * engines + training * config.training.num_workers
+    if (address := cluster_address(config.ray)) is not None:
+        return f"the cluster at {address} holds the models; only its nodes can tell theirs"
+    judge = _stored_bytes(config.model)
+    wanted = _engine_bytes(config.engine, judge)
+    if config.generator is not None:
+        wanted += _engine_bytes(config.generator.engine, _stored_bytes(config.generator.model))
+    if not config.training.use_gpu:
+        # Stored weights are two bytes a parameter.
+        training = judge / 2 * _TRAINING_BYTES_PER_PARAMETER
+        wanted += training * config.training.num_workers
     available = psutil.virtual_memory().available
     line = f"{wanted / GIB:.1f} GiB wanted on one machine, {available / GIB:.1f} GiB available"
-    if wanted > available and config.ray.address is None:
+    if wanted > available:
         raise UserError(f"{line}; lower engine.kv_cache_gib, take a smaller model or use a cluster")
     return line
+
+
+def _stored_bytes(model: ModelConfig) -> int:
+    folder = Path(resolve_model(model.name, model.revision))
+    return sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+
+
+def _engine_bytes(engine: EngineConfig, weights: int) -> float:
+    """Main memory of a pool's replicas; on a GPU both weights and cache are the GPU's."""
+    if engine.kind != "vllm" or _is_on_gpu(engine):
+        return 0
+    return (weights + (engine.kv_cache_gib or _CPU_KV_CACHE_GIB) * GIB) * engine.replicas
+
+
+def _is_on_gpu(engine: EngineConfig) -> bool:
+    if engine.device != "auto":
+        return engine.device == "cuda"
+    try:
+        import torch
+    except ImportError:  # another check's matter
+        return False
+    # What a local Ray would offer, without the start of one.
+    return bool(torch.cuda.is_available())
 
 
 def _run_folder(config: RunConfig) -> str:
@@ -118,10 +145,15 @@ def _run_folder(config: RunConfig) -> str:
 
 def _resources(config: RunConfig) -> str:
     with ray_session(config.ray):
-        check_resources(config)
-    bundles = bundles_needed(config)
+        # Nothing is asked for here: the nodes would stay up with nobody to use them.
+        missing = check_resources(config, ask=False)
+        # An engine's device may depend on the cluster.
+        bundles = bundles_needed(config)
     cpus = sum(b.get("CPU", 0) for b in bundles)
     gpus = sum(b.get("GPU", 0) for b in bundles)
     if cpus == 0:
         raise ResourceError("the recipe asks for no CPU at all; set engine.num_cpus above 0")
-    return f"{cpus:g} CPUs and {gpus:g} GPUs wanted, the cluster has them"
+    line = f"{cpus:g} CPUs and {gpus:g} GPUs wanted"
+    if missing is None:
+        return f"{line}, the cluster has them"
+    return f"{line}; {missing}: the rest will be asked of the autoscaler when a run starts"

@@ -31,7 +31,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         yield
         return
     _quiet()
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(config)
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
@@ -44,6 +44,11 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_address(config: RayConfig) -> str | None:
+    """The cluster that a run joins; None where it starts a local one."""
+    return config.address or os.environ.get("RAY_ADDRESS") or None
 
 
 def start_local(num_cpus: int | None) -> None:
@@ -180,8 +185,13 @@ def evaluation_bundles(config: RunConfig, with_engine: bool) -> list[list[Bundle
     return [engines + tasks]
 
 
-def check_resources(config: RunConfig, wanted: Sequence[Sequence[Bundle]] | None = None) -> None:
+def check_resources(
+    config: RunConfig, wanted: Sequence[Sequence[Bundle]] | None = None, *, ask: bool = True
+) -> str | None:
     """Compares the run, or what is `wanted` at once in its place, with the cluster joined.
+
+    Returns None where it fits, else what is missing and the autoscaler is asked for. Whoever asks
+    calls `release_resources` in the end; without `ask` nothing is asked for.
 
     Raises:
         ResourceError: naming what is missing, before anything was started.
@@ -193,10 +203,11 @@ def check_resources(config: RunConfig, wanted: Sequence[Sequence[Bundle]] | None
         if missing is not None:
             break
     else:
-        return
+        return None
     if config.ray.autoscaling:
-        request_resources(bundles=list(bundles))
-        return
+        if ask:
+            request_resources(bundles=list(bundles))
+        return missing
     raise ResourceError(
         f"{missing}; lower engine.replicas, engine.num_cpus or training.num_workers, use"
         " engine.placement=shared, or join a larger cluster (ray.autoscaling=true asks for nodes)"

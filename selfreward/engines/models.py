@@ -32,12 +32,18 @@ def cache_folder(cache_dir: str | None = None) -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache/selfreward/models"
 
 
-def resolve_model(name: str, revision: str | None = None, cache_dir: str | None = None) -> str:
+def resolve_model(
+    name: str,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    key: str | None = None,
+) -> str:
     """Returns a local folder with the model's config, weights and tokenizer.
 
     `name` is `embedded:smollm2-135m-instruct`, a local folder, a cloud URL of a folder (`s3://…`)
     or a Hugging Face id, with `@revision` behind it where it is not the newest. What has to be
-    converted or downloaded is done once and cached.
+    converted or downloaded is done once and cached; of a cloud URL once for each `key`, the
+    fingerprint of what is expected there (see `fetch_folder`).
 
     Raises:
         ModelNotFoundError: the name leads to no loadable model; one line with the mend.
@@ -48,7 +54,7 @@ def resolve_model(name: str, revision: str | None = None, cache_dir: str | None 
             cache_dir, name.removeprefix(EMBEDDED_PREFIX), lambda d: convert_gguf(source, d)
         )
     if "://" in name:
-        return fetch_folder(name, cache_dir=cache_dir)
+        return fetch_folder(name, key=key, cache_dir=cache_dir)
     if Path(name).expanduser().is_dir():
         return check_model_folder(str(Path(name).expanduser().resolve()))
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -102,8 +108,42 @@ def fetch_folder(url: str, key: str | None = None, cache_dir: str | None = None)
     Raises:
         ModelNotFoundError: the URL cannot be read or holds no model.
     """
+    return _cached(cache_dir, _copy_name(url, key), lambda target: _download(url, target))
+
+
+def _copy_name(url: str, key: str | None) -> str:
     digest = hashlib.sha256(f"{url}\n{key or ''}".encode()).hexdigest()[:16]
-    return _cached(cache_dir, f"url-{digest}", lambda target: _download(url, target))
+    return f"url-{digest}"
+
+
+def fetch_listed(url: str, listing: str, cache_dir: str | None = None) -> tuple[str, str]:
+    """Downloads a folder of a cloud URL; returns the local copy and its fingerprint.
+
+    `listing` names the state the URL is in (names and versions of its files), for a caller who
+    does not know the fingerprint yet. The copy lies where `fetch_folder` looks for the fingerprint,
+    so that one node holds the weights once.
+
+    Raises:
+        ModelNotFoundError: the URL cannot be read or holds no model.
+    """
+    cache = cache_folder(cache_dir)
+    note = cache / f"{_copy_name(url, listing)}.fingerprint"
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(note.with_name(f".{note.name}.lock")):
+        if note.is_file():
+            fingerprint = note.read_text()
+            local = cache / _copy_name(url, fingerprint)
+            if local.is_dir():
+                return str(local), fingerprint
+        found = Path(fetch_folder(url, listing, cache_dir))
+        fingerprint = model_fingerprint(str(found))
+        local = cache / _copy_name(url, fingerprint)
+        try:
+            found.rename(local)
+        except OSError:  # a replica has fetched the same weights meanwhile
+            shutil.rmtree(found)
+        note.write_text(fingerprint)
+    return str(local), fingerprint
 
 
 def _download(url: str, target: Path) -> None:

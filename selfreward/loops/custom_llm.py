@@ -11,21 +11,23 @@ Every step writes a folder with a manifest and is skipped when it is complete, s
 run again after any interruption goes on where the last attempt stopped.
 """
 
+from typing import Any
+
 from selfreward.config import RunConfig
 from selfreward.config_custom_llm import STAGE_NUMBERS, Stage
 from selfreward.errors import ConfigError
 from selfreward.evaluation.stage_figures import Purpose
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path
-from selfreward.loops.force import remove_from
 from selfreward.loops.llm_data import read_rankings, read_tasks
 from selfreward.loops.llm_measure import Measuring, Yardsticks
 from selfreward.loops.llm_stages import REWARD_PART, StageTraining, trained_model
 from selfreward.loops.llm_text import build_corpora, initial_model, prepare_tokenizer
 from selfreward.loops.pairs import Source
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.record import check_record, check_seed, recorded
 from selfreward.loops.rubrics import load_pointwise_rubric
-from selfreward.loops.session import close_run, open_cluster, place, record_run
+from selfreward.loops.session import open_cluster, place
 from selfreward.loops.steps import Run
 from selfreward.preflight import phases
 from selfreward.reports.progress import Display
@@ -54,24 +56,23 @@ def run_custom_llm(
     """
     check_stages(config)
     layout = Layout(absolute_path(config.run_dir))
-    if force is not None:
-        remove_from(layout, force, config.loop.kind)
+    check_record(layout, config, force)
     starts_new = "pretrain" in config.custom_llm.stages
     start = None if starts_new else place(config.model)
-    record_run(
-        layout,
-        config,
-        {
-            "stages": list(_in_order(config)),
-            "iterations": max(STAGE_NUMBERS[stage] for stage in config.custom_llm.stages),
-            "seed_model": "random weights" if start is None else start.ref.name,
-        },
-    )
-    with open_cluster(config, layout, display or Display(), lambda: phases(config)) as run:
-        try:
-            _Stages(run, start).run_all()
-        finally:
-            close_run(run)
+    facts: dict[str, Any] = {
+        "stages": list(_in_order(config)),
+        "iterations": max(STAGE_NUMBERS[stage] for stage in config.custom_llm.stages),
+        "seed_model": "random weights",
+        "seed_fingerprint": None,
+    }
+    if start is not None:
+        check_seed(layout, start.ref, force)
+        facts |= {"seed_model": start.ref.name, "seed_fingerprint": start.ref.fingerprint}
+    with (
+        open_cluster(config, layout, display or Display(), lambda: phases(config)) as run,
+        recorded(run, facts, force),
+    ):
+        _Stages(run, start).run_all()
     return layout
 
 

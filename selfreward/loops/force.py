@@ -121,6 +121,17 @@ _PAIRS = ("respond", "corrupt", "perturb", "gather")
 _MAX_ITERATIONS = 100
 
 
+def check_force(layout: Layout, force: str, kind: Kind) -> None:
+    """Looks up what `STAGE` or `STAGE@ITERATION` names, and removes nothing.
+
+    Raises:
+        UserError: the loop has no such stage, or the run no such iteration of it.
+    """
+    stage, start = _parse(layout, force, kind)
+    if start is not None and kind == "self_taught" and stage in _PAIRS:
+        _check_pairs(layout, force, start)
+
+
 def remove_from(layout: Layout, force: str, kind: Kind = "self_taught") -> None:
     """Removes a stage's output and what was made from it, of `STAGE` or `STAGE@ITERATION`.
 
@@ -131,14 +142,13 @@ def remove_from(layout: Layout, force: str, kind: Kind = "self_taught") -> None:
     Raises:
         UserError: the loop has no such stage, or the run no such iteration of it.
     """
+    check_force(layout, force, kind)
     stages = _STAGES[kind]
     stage, start = _parse(layout, force, kind)
     if start is None:
         start = stages[stage].first
         for folder in _once(stages, stage):
             files.remove(join(layout.root, folder))
-    elif kind == "self_taught" and stage in _PAIRS:
-        _check_pairs(layout, force, start)
     names = list(stages)
     begin = names.index(stage)
     later = begin if stage == "evaluate" else min(begin, names.index(_ASKS_TRAINED[kind]))

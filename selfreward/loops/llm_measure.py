@@ -9,7 +9,7 @@ import ray
 from selfreward.config_custom_llm import TasksConfig
 from selfreward.config_loading import identity
 from selfreward.engines.client import EngineClient
-from selfreward.engines.models import resolve_model
+from selfreward.engines.models import folder_on_this_node
 from selfreward.errors import EngineTimeoutError, own_error_in
 from selfreward.evaluation.stage_figures import Measured, Purpose, stage_figures
 from selfreward.layout import join
@@ -74,10 +74,9 @@ class Measuring:
         task = ray.remote(num_cpus=run.config.ray.stage_task_cpus)(measure_text)
         if training.use_gpu:
             task = task.options(num_gpus=1)
-        source = model.ref.name if model.ref.iteration == 0 else model.location
         with run.display.waiting(f"measuring {name} on text"):
             found = task.remote(
-                source, documents, length, run.config.custom_llm.probe, training.precision
+                model, documents, length, run.config.custom_llm.probe, training.precision
             )
             try:
                 told = ray.get(found, timeout=TASK_TIMEOUT_S)
@@ -230,7 +229,7 @@ class Measuring:
 
 
 def measure_text(
-    model: str,
+    model: PlacedModel,
     documents: dict[str, list[str]],
     length: int,
     probe: str,
@@ -239,7 +238,7 @@ def measure_text(
     """Log-likelihoods of documents by corpus, and the next tokens of a text; one task's work.
 
     Raises:
-        ModelNotFoundError: the model's name leads nowhere.
+        ModelNotFoundError: this node cannot reach the model.
     """
     import torch
 
@@ -249,7 +248,7 @@ def measure_text(
 
     quiet_libraries()
     set_threads(1)
-    folder = resolve_model(model)
+    folder = folder_on_this_node(model.ref, model.location)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = {
         name: [

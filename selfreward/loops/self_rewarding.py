@@ -16,9 +16,8 @@ from selfreward.errors import ConfigError
 from selfreward.judging.meta_judging import get_meta_rubric
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubrics import get_pairwise_rubric
-from selfreward.layout import Layout, absolute_path
+from selfreward.layout import Layout
 from selfreward.loops.create import Instructions, create_instructions, pool_slice
-from selfreward.loops.force import remove_from
 from selfreward.loops.labelled import build_scored_sets
 from selfreward.loops.pairs import Source, build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
@@ -44,13 +43,10 @@ def run_self_rewarding(
         UserError: something the user can mend, in one line.
         SelfRewardError: the engines or the training failed for good.
     """
-    layout = Layout(absolute_path(config.run_dir))
     rubric = check_recipe(config)
-    if force is not None:
-        remove_from(layout, force, config.loop.kind)
-    with open_run(config, display) as (run, models):
+    with open_run(config, display, force) as (run, models):
         _Loop(run, models, rubric).run_all()
-    return layout
+    return run.layout
 
 
 class _Loop:

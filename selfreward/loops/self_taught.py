@@ -14,9 +14,8 @@ from selfreward.errors import ConfigError
 from selfreward.judging.categories import CATEGORIES, EXPECTED_LENGTHS
 from selfreward.judging.perturbations.perturb import PERTURBATIONS
 from selfreward.judging.rubrics import get_pairwise_rubric
-from selfreward.layout import Layout, absolute_path
+from selfreward.layout import Layout
 from selfreward.loops.construct import build_pairs
-from selfreward.loops.force import remove_from
 from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
 from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
@@ -34,11 +33,8 @@ def run_self_taught(
         UserError: something the user can mend, in one line.
         SelfRewardError: the engines or the training failed for good.
     """
-    layout = Layout(absolute_path(config.run_dir))
     check_names(config)
-    if force is not None:
-        remove_from(layout, force)
-    with open_run(config, display) as (run, models):
+    with open_run(config, display, force) as (run, models):
         seed = models.seed
         instructions = build_instructions(run, models.generator)
         labelled = build_labelled_pairs(run)
@@ -59,7 +55,7 @@ def run_self_taught(
             evaluate_model(run, trained[iteration], sets)
             current = promote(run, trained[iteration], sets, current)
             judge = trained[iteration if config.loop.judge_with == "latest" else current]
-    return layout
+    return run.layout
 
 
 def check_names(config: RunConfig) -> None:

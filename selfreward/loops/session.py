@@ -1,23 +1,21 @@
 """Opening a run: its folder, its seed model, Ray, the engine pools; and closing all of it."""
 
 import getpass
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from selfreward.config import ModelConfig, RunConfig
-from selfreward.config_loading import dump_config
 from selfreward.engines.models import fetch_folder, model_fingerprint, resolve_model
 from selfreward.layout import Layout, absolute_path
 from selfreward.loops.pools import PlacedModel, Pools
+from selfreward.loops.record import check_record, check_seed, recorded
 from selfreward.loops.steps import Run
 from selfreward.preflight import Bundle, check_resources, ray_session, release_resources
 from selfreward.records import ModelRef, content_id
 from selfreward.reports.progress import Display
 from selfreward.stages.progress import BoardHandle
-from selfreward.storage import files
-from selfreward.storage.manifest import now, read_manifest, versions
+from selfreward.storage.manifest import now, read_manifest
 
 _TRAINED = ("checkpoint", "training")
 
@@ -29,29 +27,31 @@ class Models:
 
 
 @contextmanager
-def open_run(config: RunConfig, display: Display | None = None) -> Iterator[tuple[Run, Models]]:
+def open_run(
+    config: RunConfig, display: Display | None = None, force: str | None = None
+) -> Iterator[tuple[Run, Models]]:
     """Checks what can be checked, joins Ray, and yields the run; always stops what it started.
 
+    `force` names a stage to redo, `STAGE` or `STAGE@ITERATION`; its output is removed once
+    everything else has been checked.
+
     Raises:
-        UserError: storage, model or resources do not fit; nothing was started then.
+        UserError: storage, model, resources or the run in the folder do not fit; nothing was
+            started then, and nothing written or removed.
     """
     layout = Layout(absolute_path(config.run_dir))
+    check_record(layout, config, force)
     models = _models(config)
-    record_run(
-        layout,
-        config,
-        {
-            "iterations": config.loop.iterations,
-            "seed_model": models.seed.ref.name,
-            "seed_fingerprint": models.seed.ref.fingerprint,
-            "generator": models.generator.ref.name,
-        },
-    )
-    with open_cluster(config, layout, display or Display()) as run:
-        try:
-            yield run, models
-        finally:
-            close_run(run)
+    seed = models.seed.ref
+    check_seed(layout, seed, force)
+    facts = {
+        "iterations": config.loop.iterations,
+        "seed_model": seed.name,
+        "seed_fingerprint": seed.fingerprint,
+        "generator": models.generator.ref.name,
+    }
+    with open_cluster(config, layout, display or Display()) as run, recorded(run, facts, force):
+        yield run, models
 
 
 @contextmanager
@@ -70,32 +70,18 @@ def open_cluster(
         ResourceError: the cluster cannot hold what the config asks for; nothing was started then.
     """
     with ray_session(config.ray):
-        check_resources(config, phases() if phases is not None else None)
-        board = BoardHandle()
-        pools = Pools(config, content_id("run", layout.root, getpass.getuser(), now()), display)
         try:
-            yield Run(config=config, layout=layout, pools=pools, display=display, board=board)
+            # Inside, since it may ask an autoscaler for nodes, which only the release gives back.
+            check_resources(config, phases() if phases is not None else None)
+            board = BoardHandle()
+            pools = Pools(config, content_id("run", layout.root, getpass.getuser(), now()), display)
+            try:
+                yield Run(config=config, layout=layout, pools=pools, display=display, board=board)
+            finally:
+                pools.stop()
+                board.stop()
         finally:
-            pools.stop()
-            board.stop()
             release_resources(config)
-
-
-def close_run(run: Run) -> None:
-    """Stops the engines and adds what this attempt cost to the run's record; an attempt that did
-    nothing adds nothing."""
-    layout, pools = run.layout, run.pools
-    pools.stop()
-    if pools.engine_starts == 0:
-        return
-    record = files.read_json(layout.run_json)
-    attempt = {
-        "finished_at": now(),
-        "engine_starts": pools.engine_starts,
-        "swap_seconds": [round(s, 2) for s in pools.swap_seconds],
-    }
-    record["attempts"] = [*record.get("attempts", []), attempt]
-    files.write_json(layout.run_json, record)
 
 
 def _models(config: RunConfig) -> Models:
@@ -143,14 +129,3 @@ def run_model(
     name = f"{seed.name} after iteration {iteration}{f', {part}' if part else ''}"
     ref = ModelRef(name=name, iteration=iteration, fingerprint=model_fingerprint(local))
     return PlacedModel(ref=ref, location=location)
-
-
-def record_run(layout: Layout, config: RunConfig, facts: Mapping[str, Any]) -> None:
-    """Saves the resolved config and what the run is made with; the first write of a run."""
-    try:
-        record = files.read_json(layout.run_json)
-    except FileNotFoundError:
-        record = {"id": content_id("run", layout.root, now()), "created_at": now()}
-    record |= {"loop": config.loop.kind, **facts, "versions": versions()}
-    files.write_json(layout.run_json, record)
-    files.write_bytes(layout.config, dump_config(config).encode())

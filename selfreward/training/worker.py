@@ -48,6 +48,7 @@ class TrainingJob:
     seed: int = 0
     reference_cache: str | None = None
     model_fingerprint: str = ""
+    """Of what `model` leads to; without it a URL's first download is taken for good."""
     reference_model: str | None = None
     """DPO with `config.dpo_reference` "first": the model that stays the reference, named as `model`
     is (a hub revision stands behind an `@`). It must share the tokenizer. Else it is not read."""
@@ -89,12 +90,15 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="selfreward-"))
         last = ray.train.get_checkpoint()
         try:
-            # On this node: the driver's cache of models is not every node's.
-            path = together(lambda: resolve_model(job.model, job.revision))
+            # On this node: the driver's cache of models is not every node's. By the fingerprint: a
+            # model that was trained anew lies at the URL of the old one, which is cached here.
+            path = together(
+                lambda: resolve_model(job.model, job.revision, key=job.model_fingerprint)
+            )
             reference = None
             if job.needs_reference_model and (name := job.reference_model) is not None:
                 reference = ModelSource(
-                    path=together(lambda: resolve_model(name)),
+                    path=together(lambda: resolve_model(name, key=job.reference_fingerprint)),
                     trust_remote_code=job.trust_remote_code,
                 )
             result = run_training(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.config_custom_llm import OnlineConfig
-from selfreward.engines.models import resolve_model
+from selfreward.engines.models import folder_on_this_node
 from selfreward.engines.publisher import WeightsPublisher
 from selfreward.errors import SelfRewardError
 from selfreward.layout import join
@@ -79,8 +79,9 @@ def run_online_worker(settings: dict[str, Any]) -> dict[str, Any]:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="selfreward-"))
         last = ray.train.get_checkpoint()
         try:
-            # On this node: the driver's cache of models is not every node's.
-            path = together(lambda: resolve_model(publisher.folder))
+            # On this node: the driver's cache of models is not every node's. By the fingerprint: a
+            # model that was trained anew lies at the URL of the old one, which is cached here.
+            path = together(lambda: folder_on_this_node(publisher.model, publisher.folder))
             progress = run_online(
                 OnlineTask(
                     source=ModelSource(
