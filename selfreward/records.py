@@ -75,6 +75,8 @@ class DropReason(StrEnum):
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     LOW_QUALITY = "low_quality"
+    HELD_OUT = "held_out"
+    """Its prompt is one that models are measured on."""
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
     SIMILAR_INSTRUCTION = "similar_instruction"

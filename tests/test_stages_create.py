@@ -10,9 +10,10 @@ from selfreward.config_self_rewarding import SelfInstructConfig
 from selfreward.errors import DataError
 from selfreward.judging.self_instruct import render_creation
 from selfreward.layout import join
-from selfreward.records import AnsweredInstruction, Instruction, Message
+from selfreward.records import AnsweredInstruction, Instruction, Message, ResponsePair
 from selfreward.records_self_rewarding import CreatedInstruction, CreationPrompt
 from selfreward.stages.create import Create, RoundPlan, build_prompts, filter_round
+from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.storage.shards import ShardSummary, sealed_shards, shard_name, write_records
 from tests.run_folders import PEOPLE, answer, answered, ask
 from tests.stage_tools import MODEL, Fake, cut, drops_in, reasons, records_in, run
@@ -64,7 +65,9 @@ def plan(
         write_records(url, rows, kind)
         urls.append(url)
     values: dict[str, Any] = {"iteration": 2, "round": 0, "num_prompts": 5, "seed": 0}
-    return RoundPlan(seeds=(urls[0],), kept=(urls[1],), **({"aside": ()} | values | changes))
+    return RoundPlan(
+        seeds=(urls[0],), kept=(urls[1],), **({"held_out": NOTHING} | values | changes)
+    )
 
 
 # --- prompts -------------------------------------------------------------------------------------
@@ -270,7 +273,7 @@ def test_what_models_are_measured_on_is_not_written_anew(tmp_path: Path) -> None
     held = "Describe how tides come about at sea."
     url = join(str(tmp_path), "heldout", shard_name(0))
     write_records(url, [ask(held)], Instruction)
-    made = plan(tmp_path, SEEDS, [], aside=(url,))
+    made = plan(tmp_path, SEEDS, [], held_out=HeldOut(instructions=(url,)))
     texts = [held, "Describe how tides come about at home.", "Name two kinds of rope."]
     source = join(str(tmp_path), "written", shard_name(0))
     write_records(source, [created(text) for text in texts], CreatedInstruction)
@@ -279,3 +282,28 @@ def test_what_models_are_measured_on_is_not_written_anew(tmp_path: Path) -> None
     # The second shares 6 of 7 words with the held-out one: 12 / 14.
     (kept,) = records_in(folder, CreatedInstruction)
     assert kept.instruction.messages[0].content == texts[2]
+    (same, similar) = drops_in(folder)
+    assert (same.reason.value, similar.reason.value) == ("held_out", "similar_instruction")
+
+
+def test_prompts_of_labelled_pairs_and_held_out_seeds_are_not_written_anew(tmp_path: Path) -> None:
+    asked_of_both = ask("Who built the Eiffel Tower?")
+    pair = ResponsePair.new(
+        instruction_id=asked_of_both.id,
+        messages=asked_of_both.messages,
+        chosen="Eiffel",
+        rejected="Nobody",
+        corruption="labelled",
+        source="pairs.jsonl",
+    )
+    urls = [join(str(tmp_path), name, shard_name(0)) for name in ("pairs", "answered", "written")]
+    write_records(urls[0], [pair], ResponsePair)
+    write_records(urls[1], [seed(ask("Describe how tides come about."))], AnsweredInstruction)
+    texts = ["who built the  EIFFEL tower?", "Describe how tides come about.", "Name two ropes."]
+    write_records(urls[2], [created(text) for text in texts], CreatedInstruction)
+    made = plan(tmp_path, SEEDS, [], held_out=HeldOut(pairs=urls[:1], answered=urls[1:2]))
+    folder = join(str(tmp_path), "left")
+    filter_round(made, SelfInstructConfig(), urls[2:], folder, 10)
+    (kept,) = records_in(folder, CreatedInstruction)
+    assert kept.instruction.messages[0].content == "Name two ropes."
+    assert [d.reason.value for d in drops_in(folder)] == ["held_out", "held_out"]

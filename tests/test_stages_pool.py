@@ -10,9 +10,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from selfreward.config import PoolConfig
 from selfreward.errors import DataError
-from selfreward.records import DroppedRow, Instruction, Message
+from selfreward.records import DroppedRow, DropReason, Instruction, Message, ResponsePair
+from selfreward.records_scores import ScoredResponse
+from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.pool import SplitSizes, build_pool
-from selfreward.storage.shards import ShardSummary, read_records, sealed_shards
+from selfreward.storage.shards import ShardSummary, read_records, sealed_shards, write_records
 
 SUBJECTS = ("bees", "trains", "soap", "rivers", "clocks", "bread", "chess", "moss", "kites", "maps")
 TEXTS = [f"Question {i}: say something about {SUBJECTS[i % 10]} in {i} words" for i in range(40)]
@@ -26,6 +28,7 @@ def build(
     heldout: int = 6,
     seed: int = 0,
     root: str | None = None,
+    held_out: HeldOut = NOTHING,
     **options: Any,
 ) -> tuple[dict[str, list[str]], list[DroppedRow], dict[str, list[ShardSummary]]]:
     path = tmp_path / "pool.jsonl"
@@ -34,7 +37,7 @@ def build(
     options = {"near_duplicate_threshold": None, "shard_size": 8} | options
     config = PoolConfig(path=str(path), **options)
     sizes = SplitSizes(validation=validation, heldout=heldout)
-    summaries = build_pool(config, sizes, seed, folders)
+    summaries = build_pool(config, sizes, seed, folders, held_out)
     texts = {
         split: [
             i.messages[-1].content
@@ -186,3 +189,34 @@ def test_too_few_rows_say_what_was_wanted(tmp_path: Path) -> None:
 def test_a_misnamed_column_is_told_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'q'; it has \['instruction'\]"):
         build(tmp_path, rows_of(TEXTS), columns={"instruction": "q"})
+
+
+def test_what_models_are_measured_on_is_in_no_split(tmp_path: Path) -> None:
+    # Two of the 40 rows: the prompt of a labelled pair, and one whose response people scored.
+    pair = ResponsePair.new(
+        instruction_id="ins-1",
+        messages=(Message(role="user", content=TEXTS[3].upper()),),
+        chosen="a",
+        rejected="b",
+        corruption="labelled",
+        source="pairs.jsonl",
+    )
+    scored = ScoredResponse.new(
+        messages=(Message(role="user", content=TEXTS[7]),),
+        response="a",
+        score=2.0,
+        low=1.0,
+        high=5.0,
+        group=None,
+        subset="",
+        source="scores.jsonl",
+    )
+    write_records(f"{tmp_path}/pairs/0.parquet", [pair], ResponsePair)
+    write_records(f"{tmp_path}/scored/0.parquet", [scored], ScoredResponse)
+    held_out = HeldOut(
+        pairs=[f"{tmp_path}/pairs/0.parquet"], scored=[f"{tmp_path}/scored/0.parquet"]
+    )
+    texts, dropped, summaries = build(tmp_path, rows_of(TEXTS), held_out=held_out)
+    assert sorted(everything(texts)) == sorted(t for t in TEXTS if t not in (TEXTS[3], TEXTS[7]))
+    assert [d.reason for d in dropped] == [DropReason.HELD_OUT] * 2
+    assert summaries["train"][0].drops == {"held_out": 2}

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from selfreward.config import ColumnsConfig
 from selfreward.errors import DataError
-from selfreward.records import AnsweredInstruction, Message
+from selfreward.records import AnsweredInstruction, Instruction, Message
 from selfreward.records_scores import ScoredResponse
-from selfreward.stages.seeds import HUMAN, IftExamples, build_ift, build_ranked, prompt_keys
-from selfreward.storage.shards import ShardSummary, read_records, sealed_shards
+from selfreward.stages.held_out import HeldOut
+from selfreward.stages.seeds import HUMAN, IftExamples, build_ift, build_ranked
+from selfreward.stages.sources import to_instruction
+from selfreward.storage.shards import ShardSummary, read_records, sealed_shards, write_records
 from tests.stage_tools import drops_in, records_in, run
 
 TASKS = [f"Name {i} things that {w}" for i in range(3) for w in ("fly", "swim", "run", "sing")]
@@ -220,7 +223,7 @@ def test_responses_to_one_prompt_share_a_shard(
 
 def test_prompts_that_are_answered_seeds_are_left_out(tmp_path: Path) -> None:
     ift(tmp_path, [{"instruction": "Name a river.", "response": "The Nile."}])
-    known = tuple(prompt_keys(sealed_shards(f"{tmp_path}/ift")))
+    known = tuple(sealed_shards(f"{tmp_path}/ift"))
     rows = scored("name a RIVER.", 1, 5) + scored("Name a lake.", 1, 5)
     ((*kept,),), _ = ranked(tmp_path, rows, known=known)
     assert {row.messages[0].content for row in kept} == {"Name a lake."}
@@ -248,3 +251,36 @@ def test_a_row_in_two_files_counts_once(tmp_path: Path) -> None:
 def test_no_ranked_prompt_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no prompt with two responses that people rank apart$"):
         ranked(tmp_path, scored("even", 3, 3))
+
+
+def test_what_models_are_measured_on_is_no_ranked_prompt_and_no_seed(tmp_path: Path) -> None:
+    (row,), _ = ift(tmp_path, [{"instruction": "Name a river.", "response": "The Nile."}])
+    held_out = HeldOut(answered=sealed_shards(f"{tmp_path}/ift"))
+    rows = scored("name a RIVER.", 1, 5) + scored("Name a lake.", 1, 5)
+    folder = f"{tmp_path}/ranked"
+    path = write(tmp_path, rows, "ranked.jsonl")
+    (summary,) = build_ranked([path], folder, 8, None, 200, [], held_out)
+    assert {r.messages[0].content for r in records_in(folder, ScoredResponse)} == {"Name a lake."}
+    assert summary.drops == {"held_out": 2}
+    folders = (f"{tmp_path}/again", f"{tmp_path}/aside")
+    path = write(
+        tmp_path, [*SEEDS, {"instruction": "Name a river.", "response": "x"}], "more.jsonl"
+    )
+    summaries, _ = build_ift((path,), folders, 16, None, 0, 200, 0, held_out)
+    assert summaries[0].drops == {"held_out": 1}
+    assert row.instruction.id not in {
+        r.instruction.id for r in records_in(folders[0], AnsweredInstruction)
+    }
+
+
+def test_a_seed_that_the_pool_trains_on_is_not_held_out(tmp_path: Path) -> None:
+    # Of 12 seeds the first 10 are in the pool: only the last two can be held out.
+    pool = [to_instruction(row, ColumnsConfig(), "pool", 200) for row in SEEDS[:10]]
+    write_records(f"{tmp_path}/pool/0.parquet", pool, Instruction)
+    path, urls = write(tmp_path, SEEDS, "seeds.jsonl"), [f"{tmp_path}/pool/0.parquet"]
+    folders = (f"{tmp_path}/train", f"{tmp_path}/aside")
+    build_ift((path,), folders, 16, None, 2, 200, 0, pool=urls)
+    assert sorted(asked(records_in(folders[1], AnsweredInstruction))) == sorted(TASKS[10:])
+    assert sorted(asked(records_in(folders[0], AnsweredInstruction))) == sorted(TASKS[:10])
+    with pytest.raises(DataError, match=r"12 usable seeds, 10 of them in the pool,.*heldout=3"):
+        build_ift((path,), folders, 16, None, 3, 200, 0, pool=urls)

@@ -12,6 +12,7 @@ from selfreward.loops.pools import PlacedModel
 from selfreward.loops.seeds import Seeds
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.stages.create import Create, RoundPlan, build_prompts, filter_round
+from selfreward.stages.held_out import HeldOut
 from selfreward.stages.sample import Stored
 from selfreward.storage.manifest import Manifest, complete, open_stage, read_manifest
 from selfreward.storage.shards import sealed_shards
@@ -61,7 +62,7 @@ def create_instructions(
     run: Run,
     iteration: int,
     seeds: Seeds,
-    heldout: Source,
+    held_out: HeldOut,
     writer: PlacedModel,
     by_generator: bool,
 ) -> Instructions:
@@ -86,10 +87,10 @@ def create_instructions(
             num_prompts=_share(config.completions, config.rounds, number),
             seeds=tuple(sealed_shards(seeds.ift.folder)),
             kept=tuple(kept),
-            aside=tuple(sealed_shards(heldout.folder)),
+            held_out=held_out,
             seed=run.config.loop.seed,
         )
-        before = [seeds.ift.fingerprint, heldout.fingerprint, *(m.fingerprint for m in parts)]
+        before = [seeds.ift.fingerprint, *held_out.fingerprints, *(m.fingerprint for m in parts)]
         done = _round(run, plan, writer, by_generator, before)
         parts.append(done)
         new = sealed_shards(created_folder(run, iteration, "kept", number))

@@ -11,6 +11,7 @@ from selfreward.layout import absolute_path, join
 from selfreward.loops.pairs import Source, labelled_names, on_cluster
 from selfreward.loops.steps import Run
 from selfreward.records import ResponsePair
+from selfreward.stages.held_out import HeldOut
 from selfreward.stages.labelled import build_labelled, renamed
 from selfreward.stages.scored import build_scored, is_scored
 from selfreward.stages.sources import read_rows
@@ -103,6 +104,20 @@ def build_scored_sets(run: Run) -> dict[str, Source]:
                 " evaluation.labelled_pairs"
             )
     return {found.name: found.source for found in sets}
+
+
+def held_out_of(labelled: Mapping[str, Source], scored: Mapping[str, Source]) -> HeldOut:
+    """What the user's files measure models on, to be kept out of all that is trained on."""
+    return HeldOut(
+        pairs=[url for source in labelled.values() for url in sealed_shards(source.folder)],
+        scored=[url for source in scored.values() for url in sealed_shards(source.folder)],
+        fingerprints=tuple(s.fingerprint for s in (*labelled.values(), *scored.values())),
+    )
+
+
+def instructions_aside(source: Source) -> HeldOut:
+    """A pool's held-out part, as what is held out."""
+    return HeldOut(instructions=sealed_shards(source.folder), fingerprints=(source.fingerprint,))
 
 
 def _first_is_scored(path: str, columns: Mapping[str, str]) -> bool:

@@ -17,6 +17,7 @@ from selfreward.stages.categorise import (
     category_cutoffs,
     category_ranks,
 )
+from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import build_labelled
 from selfreward.stages.pool import SplitSizes, build_pool
 from selfreward.storage import files
@@ -66,15 +67,18 @@ def on_cluster(run: Run, function: Any, *args: Any) -> Any:
         raise own_error_in(error) or error from None
 
 
-def build_instructions(run: Run, generator: PlacedModel) -> dict[str, Source]:
-    """Pool, then selection of instructions: the sources of each split."""
-    pools = _build_pool(run)
+def build_instructions(
+    run: Run, generator: PlacedModel, held_out: HeldOut = NOTHING
+) -> dict[str, Source]:
+    """Pool without what is `held_out`, then selection of instructions: the sources of each
+    split."""
+    pools = _build_pool(run, held_out)
     if not run.config.select_instructions.enabled:
         return pools
     return pools | {"train": _select(run, pools["train"], generator)}
 
 
-def _build_pool(run: Run) -> dict[str, Source]:
+def _build_pool(run: Run, held_out: HeldOut) -> dict[str, Source]:
     config, layout = run.config, run.layout
     folders = {
         "train": layout.pool,
@@ -85,10 +89,13 @@ def _build_pool(run: Run) -> dict[str, Source]:
         validation=config.evaluation.validation_pairs, heldout=config.evaluation.heldout_pairs
     )
     recipe = {"pool": identity(config.pool), "split": asdict(sizes), "seed": config.loop.seed}
+    recipe["held_out"] = list(held_out.fingerprints)
     manifests = {s: open_stage(f, "pool", recipe | {"of": s}) for s, f in folders.items()}
     if not all(m.is_complete for m in manifests.values()):
         with run.display.waiting("reading the pool"):
-            made = on_cluster(run, build_pool, config.pool, sizes, config.loop.seed, folders)
+            made = on_cluster(
+                run, build_pool, config.pool, sizes, config.loop.seed, folders, held_out
+            )
         manifests = {s: complete(folders[s], m, made[s], 0.0) for s, m in manifests.items()}
         counts = ", ".join(f"{m.num_records} {s}" for s, m in manifests.items())
         run.display.line(f"pool: {counts}; dropped {manifests['train'].drops or 'none'}")

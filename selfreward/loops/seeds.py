@@ -16,8 +16,9 @@ from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.stages.eft import SelectEft, agreeing_ranks
+from selfreward.stages.held_out import HeldOut
 from selfreward.stages.rate import Rate
-from selfreward.stages.seeds import IftExamples, build_ift, build_ranked, prompt_keys
+from selfreward.stages.seeds import IftExamples, build_ift, build_ranked
 from selfreward.stages.sources import is_sample, is_shipped, sample_bytes
 from selfreward.storage import files
 from selfreward.storage.manifest import complete, open_stage
@@ -47,8 +48,11 @@ def content_of(path: str) -> str:
     return files.version_of(path)
 
 
-def build_seeds(run: Run, heldout_pool: Source) -> Seeds:
-    """Reads the files of `seeds` once into shards; what is held out of the pool is no seed.
+def build_seeds(run: Run, held_out: HeldOut, pool: Source | None) -> Seeds:
+    """Reads the files of `seeds` once into shards; what is held out is no seed.
+
+    `pool` is what later iterations are trained on, where they take their instructions from it: a
+    seed that is in it too is not held out.
 
     Raises:
         DataError: a file is unreadable or lacks the columns, or too little is usable.
@@ -61,7 +65,8 @@ def build_seeds(run: Run, heldout_pool: Source) -> Seeds:
     recipe = _files_recipe(run, seeds.ift) | {
         "max": seeds.max_ift,
         "heldout": seeds.ift_heldout,
-        "aside": heldout_pool.fingerprint,
+        "held_out": list(held_out.fingerprints),
+        "pool": None if pool is None else pool.fingerprint,
         "seed": config.loop.seed,
     }
     manifests = [open_stage(f, "seeds", recipe | {"of": n}) for n, f in enumerate(folders)]
@@ -76,7 +81,8 @@ def build_seeds(run: Run, heldout_pool: Source) -> Seeds:
             seeds.ift_heldout,
             config.pool.max_instruction_chars,
             config.loop.seed,
-            sealed_shards(heldout_pool.folder),
+            held_out,
+            () if pool is None else sealed_shards(pool.folder),
         )
         manifests = [
             complete(f, m, s, 0.0) for f, m, s in zip(folders, manifests, made, strict=True)
@@ -84,7 +90,14 @@ def build_seeds(run: Run, heldout_pool: Source) -> Seeds:
         counts = f"{manifests[0].num_records} to train on, {manifests[1].num_records} held out"
         run.display.line(f"answered seeds: {counts}; dropped {manifests[0].drops or 'none'}")
     ift, heldout = (Source.of(f, m) for f, m in zip(folders, manifests, strict=True))
-    return Seeds(ift=ift, heldout=heldout, ranked=_ranked(run, ift) if seeds.ranked else None)
+    held_out += answered_aside(heldout)
+    ranked = _ranked(run, ift, held_out) if seeds.ranked else None
+    return Seeds(ift=ift, heldout=heldout, ranked=ranked)
+
+
+def answered_aside(source: Source) -> HeldOut:
+    """Answered seeds kept aside, as what is held out."""
+    return HeldOut(answered=sealed_shards(source.folder), fingerprints=(source.fingerprint,))
 
 
 def _name_of(path: str) -> str:
@@ -107,16 +120,16 @@ def _files_recipe(run: Run, paths: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _ranked(run: Run, ift: Source) -> Source:
+def _ranked(run: Run, ift: Source, held_out: HeldOut) -> Source:
     config = run.config
     folder = join(run.layout.root, "seeds", "ranked")
     recipe = _files_recipe(run, config.seeds.ranked) | {
         "max": config.seeds.max_ranked,
         "ift": ift.fingerprint,
+        "held_out": list(held_out.fingerprints),
     }
     manifest = open_stage(folder, "seeds", recipe)
     if not manifest.is_complete:
-        known = on_cluster(run, prompt_keys, sealed_shards(ift.folder))
         made = on_cluster(
             run,
             build_ranked,
@@ -125,7 +138,8 @@ def _ranked(run: Run, ift: Source) -> Source:
             config.pool.shard_size,
             config.seeds.max_ranked,
             config.pool.max_instruction_chars,
-            known,
+            sealed_shards(ift.folder),
+            held_out,
         )
         manifest = complete(folder, manifest, made, 0.0)
         run.display.line(

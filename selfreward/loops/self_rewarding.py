@@ -18,14 +18,14 @@ from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
 from selfreward.loops.create import Instructions, create_instructions, pool_slice
-from selfreward.loops.labelled import build_scored_sets
+from selfreward.loops.labelled import build_scored_sets, held_out_of, instructions_aside
 from selfreward.loops.pairs import Source, build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rewarding_eval import Examination, Measured
 from selfreward.loops.round import Models, Round
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.scoring import evaluate_model
-from selfreward.loops.seeds import Seeds, build_seeds, eft_examples, ift_examples
+from selfreward.loops.seeds import Seeds, answered_aside, build_seeds, eft_examples, ift_examples
 from selfreward.loops.session import Models as RunModels
 from selfreward.loops.session import open_run, run_model
 from selfreward.loops.steps import Run
@@ -57,16 +57,21 @@ class _Loop:
         self.config = run.config
         self.seed, self.writer = models.seed, models.generator
         self.by_generator = run.config.generator is not None
-        self.pools = build_instructions(run, models.generator)
+        self.labelled, scored = build_labelled_pairs(run), build_scored_sets(run)
+        held_out = held_out_of(self.labelled, scored)
+        # M0 and M1 know no selection: what every model answers stays as the pool has it.
+        self.pools = build_instructions(run, models.generator, held_out, selected=("train",))
         if not self.config.self_instruct.enabled and self.config.loop.iterations > 1:
             # Asked now: the last iteration would find out after hours.
             pool_slice(run, self.config.loop.iterations, self.pools["train"])
-        self.seeds: Seeds = build_seeds(run, self.pools["heldout"])
-        self.labelled = build_labelled_pairs(run)
+        held_out += instructions_aside(self.pools["heldout"])
+        learnt = None if self.config.self_instruct.enabled else self.pools["train"]
+        self.seeds: Seeds = build_seeds(run, held_out, learnt)
+        self.held_out = held_out + answered_aside(self.seeds.heldout)
         measured = Measured(
             instructions=self.pools["heldout"],
             answered=self.seeds.heldout,
-            scored=build_scored_sets(run),
+            scored=scored,
         )
         self.examination = Examination(run, models.seed, measured, rubric)
         self.trained: dict[int, PlacedModel] = {0: models.seed}
@@ -134,7 +139,7 @@ class _Loop:
         else:
             writer, by_generator = self.writer, self.by_generator
         return create_instructions(
-            self.run, iteration, self.seeds, self.pools["heldout"], writer, by_generator
+            self.run, iteration, self.seeds, self.held_out, writer, by_generator
         )
 
     def _examine(self, iteration: int, current: int) -> dict[str, Any]:

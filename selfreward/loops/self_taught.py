@@ -17,6 +17,7 @@ from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
 from selfreward.loops.construct import build_pairs
 from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
+from selfreward.loops.labelled import held_out_of
 from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.scoring import evaluate_model, evaluation_sets, promote, promote_seed
@@ -36,8 +37,8 @@ def run_self_taught(
     check_names(config)
     with open_run(config, display, force) as (run, models):
         seed = models.seed
-        instructions = build_instructions(run, models.generator)
         labelled = build_labelled_pairs(run)
+        instructions = build_instructions(run, models.generator, held_out_of(labelled, {}))
         pairs = build_pairs(run, instructions, models.generator, iteration=1)
         sets = evaluation_sets(pairs, labelled)
         evaluate_model(run, seed, sets)

@@ -27,6 +27,7 @@ from selfreward.records import (
     derived_seed,
 )
 from selfreward.records_self_rewarding import CreatedInstruction, CreationPrompt
+from selfreward.stages.held_out import HeldOut
 from selfreward.stages.labelled import write_rows
 from selfreward.stages.sampling import failed, sampling_of
 from selfreward.storage.shards import RowResult, ShardSummary, read_records
@@ -39,7 +40,7 @@ class RoundPlan:
     """Which round of which iteration, and what it starts from.
 
     Example: `RoundPlan(iteration=2, round=0, num_prompts=64, seeds=("…/seeds/ift/00000.parquet",),
-    kept=("…/iter_02/kept/00/00000.parquet",), aside=("…/heldout/pool/00000.parquet",), seed=0)`
+    kept=("…/iter_02/kept/00/00000.parquet",), held_out=HeldOut(…), seed=0)`
     """
 
     iteration: int
@@ -49,8 +50,9 @@ class RoundPlan:
     """Shards of AnsweredInstruction."""
     kept: tuple[str, ...]
     """Shards of CreatedInstruction: all that earlier rounds and iterations kept."""
-    aside: tuple[str, ...]
-    """Shards of Instruction that models are measured on: none may be written anew."""
+    held_out: HeldOut
+    """What models are measured on: none may be written anew, its instructions and answered seeds
+    not in other words either."""
     seed: int
 
 
@@ -173,14 +175,19 @@ def filter_round(
     folder: str,
     shard_size: int,
 ) -> list[ShardSummary]:
-    """Writes the created instructions that are usable and unlike all kept ones and seeds."""
+    """Writes the created instructions that are usable and unlike all kept ones and seeds.
+
+    One that models are measured on is dropped as held out.
+    """
     rouge = RougeFilter(config.max_rouge_l)
     threshold = config.near_duplicate_threshold
     near = None if threshold is None else NearDuplicateIndex(threshold, seed=plan.seed)
     seen: dict[str, str] = {}
     known = [row.instruction for url in plan.seeds for row in _seeds(url)]
     known += [row.instruction for url in plan.kept for row in _kept(url)]
-    known += [row for url in plan.aside for row in read_records(url, Instruction)]
+    held_out = plan.held_out.keys()
+    known += [row for u in plan.held_out.instructions for row in read_records(u, Instruction)]
+    known += [row.instruction for url in plan.held_out.answered for row in _seeds(url)]
     for instruction in known:
         text = instruction.messages[-1].content
         seen.setdefault(exact_key(instruction.messages), instruction.id)
@@ -191,7 +198,10 @@ def filter_round(
     dropped: list[DroppedRow] = []
     for row in (row for url in created for row in _kept(url)):
         text = row.instruction.messages[0].content
-        found = filter_reason(text, config) or _seen_before(row, text, seen, rouge, near)
+        found = filter_reason(text, config)
+        if found is None and exact_key(row.instruction.messages) in held_out:
+            found = (DropReason.HELD_OUT, "models are measured on this prompt")
+        found = found or _seen_before(row, text, seen, rouge, near)
         if found is not None:
             reason, detail = found
             dropped.append(DroppedRow(row_id=row.id, stage="filter", reason=reason, detail=detail))

@@ -13,6 +13,7 @@ from selfreward.errors import DataError
 from selfreward.judging.filters import NearDuplicateIndex, exact_key
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, Instruction, derived_seed
+from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.sources import check_columns, read_rows, to_instruction
 from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
 
@@ -24,9 +25,15 @@ class SplitSizes:
 
 
 def build_pool(
-    config: PoolConfig, sizes: SplitSizes, seed: int, folders: dict[str, str]
+    config: PoolConfig,
+    sizes: SplitSizes,
+    seed: int,
+    folders: dict[str, str],
+    held_out: HeldOut = NOTHING,
 ) -> dict[str, list[ShardSummary]]:
     """Reads the source and writes the shards of each split into `folders[split]`.
+
+    An instruction whose prompt is in `held_out` is dropped: models are measured on it elsewhere.
 
     Raises:
         DataError: the source is unreadable, or too little of it is usable.
@@ -36,7 +43,7 @@ def build_pool(
     items = _instructions(config)
     if config.shuffle and config.max_instructions:
         items = _in_order_of_hash(items, seed)
-    for item in _deduplicated(items, config, seed):
+    for item in _deduplicated(items, config, seed, held_out.keys()):
         if isinstance(item, DroppedRow):
             dropped.append(item)
         else:
@@ -90,7 +97,10 @@ def _in_order_of_hash(
 
 
 def _deduplicated(
-    items: Iterator[Instruction | DroppedRow], config: PoolConfig, seed: int
+    items: Iterator[Instruction | DroppedRow],
+    config: PoolConfig,
+    seed: int,
+    held_out: frozenset[str],
 ) -> Iterator[Instruction | DroppedRow]:
     seen: dict[str, str] = {}
     near = None
@@ -100,6 +110,14 @@ def _deduplicated(
     for item in items:
         if isinstance(item, DroppedRow):
             yield item
+            continue
+        if exact_key(item.messages) in held_out:
+            yield DroppedRow(
+                row_id=item.id,
+                stage="pool",
+                reason=DropReason.HELD_OUT,
+                detail="models are measured on this prompt",
+            )
             continue
         reason = None
         earlier = seen.get(exact_key(item.messages)) if config.exact_dedupe else None

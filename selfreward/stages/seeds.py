@@ -24,6 +24,7 @@ from selfreward.records import (
     derived_seed,
 )
 from selfreward.records_scores import ScoredResponse
+from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import write_rows, write_shards
 from selfreward.stages.scored import read_scored
 from selfreward.stages.sources import ROLES, clean_text, read_rows, to_instruction
@@ -41,19 +42,21 @@ def build_ift(
     num_heldout: int,
     max_chars: int,
     seed: int,
-    aside: Sequence[str] = (),
+    measured_on: HeldOut = NOTHING,
+    pool: Sequence[str] = (),
 ) -> tuple[list[ShardSummary], list[ShardSummary]]:
     """Writes the rows to train on into the first folder and the held-out ones into the second.
 
-    `aside` are shards of Instruction that models are measured on: a seed with such a task is
-    dropped.
+    A seed with a task in `measured_on` is dropped. `pool` are shards of Instruction that later
+    iterations are trained on: a seed with such a task is trained on too and never held out.
 
     Raises:
         DataError: a file is unreadable or lacks the columns, or too few rows are usable.
     """
     kept: list[AnsweredInstruction] = []
     dropped: list[DroppedRow] = []
-    measured = {exact_key(row.messages) for url in aside for row in read_records(url, Instruction)}
+    measured = measured_on.keys()
+    trained = HeldOut(instructions=pool).keys()
     seen: set[str] = set()
     for path in paths:
         for number, row in enumerate(read_rows(PoolConfig(path=path))):
@@ -66,7 +69,7 @@ def build_ift(
             if isinstance(made, AnsweredInstruction):
                 key = exact_key(made.instruction.messages)
                 if key in measured:
-                    made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the task is held out")
+                    made = _drop(made.id, DropReason.HELD_OUT, "models are measured on this task")
                 elif key in seen:
                     made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same task stands above")
                 seen.add(key)
@@ -77,13 +80,18 @@ def build_ift(
     # By a hash of the content: the same rows in another order give the same seeds.
     kept.sort(key=lambda row: (derived_seed(seed, "seeds", row.id), row.id))
     kept = kept[:max_rows]
-    if len(kept) <= num_heldout:
+    free = [row for row in kept if exact_key(row.instruction.messages) not in trained]
+    if len(kept) <= num_heldout or len(free) < num_heldout:
         counts = Counter(d.reason.value for d in dropped)
+        in_pool = f", {len(kept) - len(free)} of them in the pool," if len(free) < len(kept) else ""
         raise DataError(
-            f"{', '.join(paths)}: {len(kept)} usable seeds are too few for seeds.ift_heldout="
-            f"{num_heldout} and at least one to train on (dropped: {dict(counts) or 'none'})"
+            f"{', '.join(paths)}: {len(kept)} usable seeds{in_pool} are too few for"
+            f" seeds.ift_heldout={num_heldout} and at least one to train on (dropped:"
+            f" {dict(counts) or 'none'})"
         )
-    train, heldout = kept[num_heldout:], kept[:num_heldout]
+    heldout = free[:num_heldout]
+    aside = {row.id for row in heldout}
+    train = [row for row in kept if row.id not in aside]
     return (
         list(write_rows(folders[0], train, dropped, shard_size, AnsweredInstruction)),
         list(write_rows(folders[1], heldout, [], shard_size, AnsweredInstruction)),
@@ -141,12 +149,13 @@ def build_ranked(
     max_rows: int | None,
     max_chars: int,
     ift: Sequence[str],
+    measured_on: HeldOut = NOTHING,
 ) -> list[ShardSummary]:
     """Writes ranked responses, those of one prompt always in one shard.
 
-    `ift` are keys of prompts that are answered seeds already: judgments and answers are learnt
-    from different prompts (arXiv 2401.10020, section 3.1.1). Prompts with fewer than two different
-    scores say nothing about a ranking and are dropped.
+    `ift` are shards of the answered seeds to train on: judgments and answers are learnt from
+    different prompts (arXiv 2401.10020, section 3.1.1). Dropped are also prompts in `measured_on`,
+    and those with fewer than two different scores, which say nothing about a ranking.
 
     Raises:
         DataError: a file is unreadable or lacks the columns, or no prompt is usable.
@@ -165,11 +174,14 @@ def build_ranked(
     groups: dict[str, list[ScoredResponse]] = {}
     for row in list(rows.values())[:max_rows]:
         groups.setdefault(row.group, []).append(row)
-    known = set(ift)
+    known, measured = HeldOut(answered=ift).keys(), measured_on.keys()
     kept: list[list[ScoredResponse]] = []
     for group in groups.values():
         reason = None
-        if exact_key(group[0].messages) in known:
+        key = exact_key(group[0].messages)
+        if key in measured:
+            reason = (DropReason.HELD_OUT, "models are measured on this prompt")
+        elif key in known:
             reason = (DropReason.EXACT_DUPLICATE, "the prompt is an answered seed")
         elif len({row.score for row in group}) < 2:
             reason = (DropReason.TOO_FEW_SCORES, "fewer than two different scores")
@@ -194,15 +206,6 @@ def _write_groups(
     shards = [groups[i : i + per_shard] for i in range(0, len(groups), per_shard)]
     rows = [[row for group in shard for row in group] for shard in shards]
     return write_shards(folder, rows, dropped, ScoredResponse)
-
-
-def prompt_keys(urls: Sequence[str]) -> list[str]:
-    """Keys of the prompts of answered seeds, for `build_ranked`."""
-    return [
-        exact_key(row.instruction.messages)
-        for url in urls
-        for row in read_records(url, AnsweredInstruction)
-    ]
 
 
 def _drop(row_id: str, reason: DropReason, detail: str) -> DroppedRow:
