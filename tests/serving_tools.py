@@ -40,12 +40,15 @@ def serving_config(**changes: Any) -> ServingConfig:
     return ServingConfig(**(settings | changes))
 
 
-def scripted_engine(version: ServedVersion, config: ServingConfig, **scripted: Any) -> JudgeEngine:
+def scripted_spec(**scripted: Any) -> ReplicaSpec:
     engine = EngineConfig(
         kind="scripted", max_model_len=4096, scripted=ScriptedConfig(**({"skill": 1.0} | scripted))
     )
-    spec = ReplicaSpec(name="judge", device="cpu", engine=engine)
-    return JudgeEngine(start_replica(spec, version), version, config)
+    return ReplicaSpec(name="judge", device="cpu", engine=engine)
+
+
+def scripted_engine(version: ServedVersion, config: ServingConfig, **scripted: Any) -> JudgeEngine:
+    return JudgeEngine(start_replica(scripted_spec(**scripted), version), version, config)
 
 
 def shadow_of(service: Service, folder: Path, **scripted: Any) -> Shadow:

@@ -66,6 +66,7 @@ class EngineLoop:
         self._commands: queue.SimpleQueue[Callable[[Engine], None]] = queue.SimpleQueue()
         self._pending: dict[str, Waiter] = {}
         self._ids = itertools.count()
+        self._moved_at = time.monotonic()
         self._started = threading.Event()
         self._start_error: BaseException | None = None
         threading.Thread(target=self._run, name="engine-loop", daemon=True).start()
@@ -119,18 +120,36 @@ class EngineLoop:
                 engine.abort_request([request_id])
                 waiter.fail(RequestRefusedError(one_line(error)))
 
-        self._commands.put(add)
+        self._put(add)
         return request_id
+
+    def _put(self, command: Callable[[Engine], None]) -> None:
+        if not self._has_work():
+            self._moved_at = time.monotonic()
+        self._commands.put(command)
+
+    def _has_work(self) -> bool:
+        return bool(self._pending) or not self._commands.empty()
+
+    def stalled_s(self) -> float:
+        """Seconds since the engine last finished a step or a command, 0 where it has no work.
+
+        A change of weights has a time limit of its own and does not count.
+        """
+        if not self._has_work() or _CHANGE in self._pending:
+            return 0.0
+        return time.monotonic() - self._moved_at
 
     def _abort(self, engine: Engine, request_id: str) -> None:
         if self._pending.pop(request_id, None) is not None:
             engine.abort_request([request_id])
 
-    async def change(self, function: Callable[[Any], None]) -> None:
+    async def change(self, function: Callable[[Any], None], timeout_s: float) -> None:
         """Runs `function(engine)` between two steps; if it fails, the engine is beyond repair.
 
         Raises:
-            TransientEngineError: it failed, and this process is about to end.
+            TransientEngineError: it failed or took longer than `timeout_s` seconds, and this
+                process is about to end.
         """
         result = _Result()
 
@@ -140,8 +159,15 @@ class EngineLoop:
             self._pending.pop(_CHANGE)
             result.give(None)
 
-        self._commands.put(run)
-        await result.future
+        self._put(run)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await result.future
+        except TimeoutError:
+            late = EngineError(f"the engine was not changed within {timeout_s:.0f} s")
+            # It may still change at any moment, and then nobody would know what it holds.
+            threading.Thread(target=self._die, args=(late,), daemon=True).start()
+            raise TransientEngineError(f"the engine broke down: {late}") from None
 
     def _run(self) -> None:
         try:
@@ -155,7 +181,9 @@ class EngineLoop:
         try:
             while True:
                 self._take_commands(engine)
-                for output in engine.step():
+                outputs = engine.step()
+                self._moved_at = time.monotonic()
+                for output in outputs:
                     waiter = self._pending.get(output.request_id)
                     if output.finished:
                         self._pending.pop(output.request_id, None)
@@ -169,13 +197,14 @@ class EngineLoop:
         while True:
             try:
                 self._commands.get(block=not engine.has_unfinished_requests())(engine)
+                self._moved_at = time.monotonic()
             except queue.Empty:
                 return
 
     def _die(self, error: BaseException) -> None:
         traceback.print_exception(error)
         failure = TransientEngineError(f"the engine broke down: {one_line(error)}")
-        for waiter in self._pending.values():
+        for waiter in list(self._pending.values()):
             waiter.fail(failure)
         try:
             self._last_words(one_line(error))

@@ -304,5 +304,9 @@ class ScriptedReplica:
             self._gate.model = model
         return time.monotonic() - start
 
+    def stalled_s(self) -> float:
+        """Seconds without a step while there is work: it never stands still."""
+        return 0.0
+
     async def health(self) -> ReplicaHealth:
         return self._gate.health(num_starts=1)

@@ -287,9 +287,16 @@ class VLLMReplica:
         local = await asyncio.to_thread(folder_on_this_node, model, folder)
         async with self._gate.change(timeout_s):
             if self._gate.model.fingerprint != model.fingerprint:
-                await self._loop.change(lambda engine: reload_weights(engine, local))
+                # Loading takes what a start takes for it, at most.
+                await self._loop.change(
+                    lambda engine: reload_weights(engine, local), self._spec.engine.start_timeout_s
+                )
             self._gate.model = model
         return time.monotonic() - start
+
+    def stalled_s(self) -> float:
+        """Seconds since the engine last did something, 0 where it has nothing to do."""
+        return self._loop.stalled_s()
 
     async def health(self) -> ReplicaHealth:
         return self._gate.health(num_starts=1)

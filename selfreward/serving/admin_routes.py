@@ -31,7 +31,7 @@ async def healthz() -> Health:
 
 @health_router.get("/readyz", operation_id="readyz", responses={503: {"model": ErrorBody}})
 async def readyz(request: Request) -> Health:
-    """Whether judgments can be asked for: an engine has answered."""
+    """Whether judgments can be asked for: an engine has answered within the last minute."""
     service_of(request).check_ready()
     return Health(status="ready")
 

@@ -47,6 +47,9 @@ APP_NAME = "selfreward"
 PENDING_FACTOR = 2
 """Requests a replica may hold, as a multiple of what is let in: never the reason for a refusal."""
 
+ASK_TIMEOUT_S = 60.0
+"""For a replica that starts to be told its version; Serve then starts another one."""
+
 
 class Versions:
     """The one keeper of the history, in a process of its own."""
@@ -68,6 +71,9 @@ class Versions:
     async def rollback(self) -> ServedVersion:
         return await self._keeper.rollback()
 
+    async def note(self, problem: str) -> None:
+        self._keeper.note(problem)
+
 
 class Engine:
     """A replica: an engine of its own, with the weights that are wanted when it starts."""
@@ -78,11 +84,18 @@ class Engine:
         config: ServingConfig,
         versions: DeploymentHandle | ServedVersion,
     ) -> None:
-        version = versions
-        if not isinstance(version, ServedVersion):
-            version = await version.current.remote()
+        if isinstance(versions, ServedVersion):
+            replica = await asyncio.to_thread(start_replica, spec, versions)
+            self._engine = JudgeEngine(replica, versions, config)
+            return
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            version: ServedVersion = await versions.current.remote()
         replica = await asyncio.to_thread(start_replica, spec, version)
-        self._engine = JudgeEngine(replica, version, config)
+        self._engine = JudgeEngine(replica, version, config, versions.note.remote)
+
+    async def check_health(self) -> None:
+        """Asked by Serve every few seconds; after three errors it starts this replica anew."""
+        self._engine.check_health()
 
     async def judge(
         self, requests: Sequence[JudgeRequest], wanted: ServedVersion, request_id: str

@@ -2,26 +2,27 @@
 
 A request is judged from its first draw to its last on one replica under one version of the
 weights, so no answer can mix two. Which version is wanted comes with the request: a replica that
-holds an older one changes before it begins, once what it is busy with has ended.
+holds an older one fetches it while it goes on, and changes once what it is busy with has ended.
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Delta, GenerationRequest
-from selfreward.engines.replica import ReplicaSpec, Wanted, WeightsGate
-from selfreward.errors import EngineError, TransientEngineError, UserError
+from selfreward.engines.replica import ReplicaSpec, Wanted
+from selfreward.errors import TransientEngineError
 from selfreward.records import ModelRef
 from selfreward.serving.pairwise import plan_pairwise
 from selfreward.serving.ranking import plan_rank
 from selfreward.serving.rubric_choice import JudgeRequest
-from selfreward.serving.scores import Plan, plan_score, run_plan
+from selfreward.serving.scores import Failure, Plan, plan_score, run_plan
+from selfreward.serving.turning import ReplicaLostError, TurningWeights
 from selfreward.serving.versions import ServedVersion
+from selfreward.serving.weights import check_weights
 from selfreward.serving.wire import (
     JudgeVersion,
     PairwiseJudgment,
@@ -34,8 +35,7 @@ from selfreward.serving.wire import (
 )
 
 Judgment = PairwiseJudgment | ScoreJudgment | RankJudgment
-
-_log = logging.getLogger("selfreward.serving")
+JudgmentT = TypeVar("JudgmentT")
 
 
 class Replica(Protocol):
@@ -53,6 +53,8 @@ class Replica(Protocol):
 
     async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float: ...
 
+    def stalled_s(self) -> float: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -60,13 +62,6 @@ class Answer:
 
     version: JudgeVersion
     completion: Completion
-
-
-class ReplicaLostError(Exception):
-    """The engine broke down under a request, which another replica can take over.
-
-    None of this project's errors, so that no judgment is made of it on its way to the ingress.
-    """
 
 
 class OneBoard:
@@ -88,7 +83,9 @@ def start_replica(spec: ReplicaSpec, version: ServedVersion) -> Replica:
 
     Raises:
         EngineError, ModelNotFoundError: it cannot be started.
+        DataError: the folder holds other weights than the version names.
     """
+    check_weights(version)
     board = OneBoard(Wanted(model=version.model, folder=version.folder))
     if spec.engine.kind == "scripted":
         from selfreward.engines.scripted import ScriptedReplica
@@ -115,32 +112,61 @@ def make_plan(request: JudgeRequest, config: ServingConfig, request_id: str) -> 
 class JudgeEngine:
     """Judges and chats with one replica; lives in one event loop."""
 
-    def __init__(self, replica: Replica, version: ServedVersion, config: ServingConfig) -> None:
-        self.version = version
+    def __init__(
+        self,
+        replica: Replica,
+        version: ServedVersion,
+        config: ServingConfig,
+        tell: Callable[[str], object] = lambda problem: None,
+    ) -> None:
+        """`tell` gets the kind of each failure to change the weights."""
         self._replica = replica
         self._config = config
-        self._gate = WeightsGate("engine", version.model)
-        self._turning: asyncio.Task[None] | None = None
+        self._weights = TurningWeights(
+            replica,
+            version,
+            fetch_timeout_s=config.start_timeout_s,
+            drain_timeout_s=config.limits.request_timeout_s,
+            tell=tell,
+        )
+
+    def check_health(self) -> None:
+        """Raises ReplicaLostError where requests wait and the engine has done nothing for as long
+        as any of them may take, or where it broke down."""
+        if self._weights.broken:
+            raise ReplicaLostError(self._weights.broken)
+        stalled_s, most = self._replica.stalled_s(), self._config.limits.request_timeout_s
+        if stalled_s > most:
+            raise ReplicaLostError(f"the engine has done nothing for {stalled_s:.0f} s")
 
     async def judge(
         self, requests: Sequence[JudgeRequest], wanted: ServedVersion, request_id: str
     ) -> list[Judgment]:
         """Returns a judgment for each request, in order, all of one version.
 
+        Waiting for a change of weights counts against each request's own time limit.
+
         Raises:
             RequestError: a request names a rubric that its route has not.
-            EngineTimeoutError: the weights could not be changed in time; no request was begun.
+            ReplicaLostError: the engine broke down or stands still.
         """
         plans = [
             make_plan(request, self._config, f"{request_id}-{index}")
             for index, request in enumerate(requests)
         ]
-        async with self._session(wanted) as version:
+        limits = [self._limit(request) for request in requests]
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        async with AsyncExitStack() as stack:
+            version = await self._begin(stack, wanted, max(limits, default=None))
+            if version is None:
+                return [_late(plan, s, self.version) for plan, s in zip(plans, limits, strict=True)]
+            waited_s = clock() - start
             tasks = [
                 asyncio.ensure_future(
-                    run_plan(plan, self._generate, version.wire(), self._limit(request))
+                    run_plan(plan, self._generate, version.wire(), limit, waited_s)
                 )
-                for plan, request in zip(plans, requests, strict=True)
+                for plan, limit in zip(plans, limits, strict=True)
             ]
             try:
                 return list(await asyncio.gather(*tasks))
@@ -158,7 +184,15 @@ class JudgeEngine:
         """
         plan = plan_pairwise(request, self._config, f"{request_id}-0")
         wants_reason = plan.rubric.wants_reason
-        async with self._session(wanted) as version:
+        limit = self._limit(request)
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        async with AsyncExitStack() as stack:
+            version = await self._begin(stack, wanted, limit)
+            if version is None:
+                yield _late(plan, limit, self.version)
+                return
+            waited_s = clock() - start
             events: asyncio.Queue[RationaleDelta | Judgment | BaseException] = asyncio.Queue()
 
             async def generate(requests: list[GenerationRequest]) -> list[Completion]:
@@ -173,8 +207,8 @@ class JudgeEngine:
 
             async def run() -> None:
                 try:
-                    limit = self._limit(request)
-                    events.put_nowait(await run_plan(plan, generate, version.wire(), limit))
+                    told = await run_plan(plan, generate, version.wire(), limit, waited_s)
+                    events.put_nowait(told)
                 except BaseException as error:  # handed to whoever iterates, who raises it
                     events.put_nowait(error)
 
@@ -215,10 +249,11 @@ class JudgeEngine:
         raise AssertionError("an engine's stream ended without its completion")
 
     async def chat(self, request: GenerationRequest, wanted: ServedVersion) -> Answer:
-        """Writes a completion of a conversation. Errors as in `judge`, and EngineError."""
+        """Writes a completion of a conversation. Errors as in `judge`, and TimeoutError."""
+        self.check_health()
         async with (
             asyncio.timeout(self._config.limits.request_timeout_s),
-            self._session(wanted) as version,
+            self._weights.session(wanted) as version,
         ):
             (completion,) = await self._generate([request])
             return Answer(version=version.wire(), completion=completion)
@@ -227,7 +262,8 @@ class JudgeEngine:
         self, request: GenerationRequest, wanted: ServedVersion
     ) -> AsyncGenerator[Delta | Answer, None]:
         """Yields what is written as it is written, then the whole. Errors as in `chat`."""
-        async with self._session(wanted) as version:
+        self.check_health()
+        async with self._weights.session(wanted) as version:
             stream = self._replica.generate_stream(request, version.model.fingerprint)
             async with aclosing(stream) as pieces:  # type: ignore[type-var]
                 async for piece in pieces:
@@ -245,32 +281,27 @@ class JudgeEngine:
         except TransientEngineError as error:
             raise ReplicaLostError(str(error)) from error
 
+    @property
+    def version(self) -> ServedVersion:
+        """The version of the weights that are loaded."""
+        return self._weights.version
+
+    async def _begin(
+        self, stack: AsyncExitStack, wanted: ServedVersion, limit_s: float | None
+    ) -> ServedVersion | None:
+        """Holds the weights until the stack ends; None if they change for longer than the limit."""
+        self.check_health()
+        try:
+            async with asyncio.timeout(limit_s):
+                return await stack.enter_async_context(self._weights.session(wanted))
+        except TimeoutError:
+            return None
+
     def _limit(self, request: JudgeRequest) -> float:
         most = self._config.limits.request_timeout_s
         return min(request.timeout_s or most, most)
 
-    @asynccontextmanager
-    async def _session(self, wanted: ServedVersion) -> AsyncIterator[ServedVersion]:
-        """Holds the weights still for one request, which begins under `wanted` or a later one."""
-        while wanted.number > self.version.number:
-            if self._turning is None or self._turning.done():
-                self._turning = asyncio.ensure_future(self._turn(wanted))
-            # In a task of its own: a caller who leaves must not leave half a change behind.
-            await asyncio.shield(self._turning)
-        async with self._gate.request(None):
-            yield self.version
 
-    async def _turn(self, wanted: ServedVersion) -> None:
-        timeout_s = self._config.limits.request_timeout_s
-        try:
-            # What may be a long download is done while requests go on.
-            await self._replica.fetch(wanted.model, wanted.folder)
-            async with self._gate.change(timeout_s):
-                await self._replica.swap(wanted.model, wanted.folder, timeout_s)
-                self.version = wanted
-        except TransientEngineError as error:
-            raise ReplicaLostError(str(error)) from error
-        except UserError as error:
-            # No mistake of the caller's: this node does not see what was promoted.
-            _log.error("version %d cannot be loaded: %s", wanted.number, error)
-            raise EngineError(f"version {wanted.number} cannot be loaded here yet") from error
+def _late(plan: Plan[JudgmentT], limit_s: float, version: ServedVersion) -> JudgmentT:
+    detail = f"the judge's weights were changing; no judgment within {limit_s:g} s"
+    return plan.failure(Failure(outcome="timed_out", detail=detail), version.wire())

@@ -13,8 +13,9 @@ from ray.serve.handle import DeploymentHandle
 
 from selfreward.engines.protocol import Delta, GenerationRequest
 from selfreward.errors import EngineError, own_error_in
-from selfreward.serving.engine import Answer, Judgment, ReplicaLostError
+from selfreward.serving.engine import Answer, Judgment
 from selfreward.serving.rubric_choice import JudgeRequest
+from selfreward.serving.turning import ReplicaLostError
 from selfreward.serving.versions import ServedVersion
 from selfreward.serving.wire import (
     PairwiseJudgment,

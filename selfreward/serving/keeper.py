@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 from selfreward.config_serving import ServingConfig
-from selfreward.engines.models import fetch_folder
 from selfreward.errors import DataError, SelfRewardError
 from selfreward.layout import Layout
 from selfreward.serving.version_store import (
@@ -18,6 +17,7 @@ from selfreward.serving.version_store import (
     watch,
 )
 from selfreward.serving.versions import ServedVersion, VersionBook
+from selfreward.serving.weights import check_fits
 from selfreward.serving.wire import PromoteRequest, VersionHistory
 from selfreward.storage.checkpoints import CurrentJudge
 from selfreward.storage.manifest import now
@@ -102,6 +102,10 @@ class VersionKeeper:
     async def history(self) -> VersionHistory:
         return self._book.history().model_copy(update={"problems": dict(self.problems)})
 
+    def note(self, problem: str) -> None:
+        """Counts what stood in the way of a replica, beside what the keeper itself met."""
+        self.problems[problem] += 1
+
     async def promote(self, request: PromoteRequest) -> ServedVersion:
         """Makes an iteration or a model the judge.
 
@@ -131,47 +135,10 @@ class VersionKeeper:
     async def _turn(self, book: VersionBook) -> ServedVersion:
         if book.current.number != self._book.current.number:
             book = await asyncio.to_thread(prepare, book)
-            await asyncio.to_thread(
-                check_same_shapes, book.current.folder, self._book.current.folder
-            )
+            await asyncio.to_thread(check_fits, book.current, self._book.current)
         if book != self._book:
             await asyncio.to_thread(self._store.save, book)
             self._book = book
             version = book.current
             _log.info("version %d: %s, by %s", version.number, version.model.name, version.by)
         return self._book.current
-
-
-def check_same_shapes(folder: str, current: str) -> None:
-    """Weights of other shapes cannot be loaded into the engine that runs.
-
-    Told before a change, since an engine that failed half way would have to start anew.
-
-    Raises:
-        DataError: a tensor is missing, new or of another shape, or a file cannot be read.
-    """
-    new, old = _shapes(folder), _shapes(current)
-    for name in sorted(new.keys() | old.keys()):
-        if new.get(name) != old.get(name):
-            raise DataError(
-                f"{folder} does not fit the served model: tensor {name} is"
-                f" {new.get(name, 'missing')} and not {old.get(name, 'missing')}; serve it by a"
-                " service of its own"
-            )
-
-
-def _shapes(folder: str) -> dict[str, tuple[int, ...]]:
-    from pathlib import Path
-
-    from safetensors import SafetensorError, safe_open
-
-    local = fetch_folder(folder) if "://" in folder else folder
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(Path(local).glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - it is no dict
-                    shapes[name] = tuple(tensors.get_slice(name).get_shape())
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"{path} cannot be read: {error}") from None
-    return shapes

@@ -78,15 +78,20 @@ class Plan(Protocol[JudgmentT_co]):
 
 
 async def run_plan(
-    plan: Plan[JudgmentT_co], generate: Generate, version: JudgeVersion, timeout_s: float
+    plan: Plan[JudgmentT_co],
+    generate: Generate,
+    version: JudgeVersion,
+    timeout_s: float,
+    waited_s: float = 0.0,
 ) -> JudgmentT_co:
-    """Sends a plan's requests and reads the answers; `timeout_s` is in seconds.
+    """Sends a plan's requests and reads the answers, all within `timeout_s` seconds, of which
+    `waited_s` have passed.
 
     Time running out, here or in the engine, is the outcome `timed_out`, and an engine that broke
     down is `failed` with its reason; neither raises. `generate` is cancelled when time is up.
     """
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s - waited_s):
             completions = await generate(list(plan.requests))
     except (TimeoutError, EngineTimeoutError) as error:
         detail = str(error) or f"no judgment within {timeout_s:g} s"

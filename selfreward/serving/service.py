@@ -36,6 +36,10 @@ T = TypeVar("T")
 
 ANSWER_GRACE_S = 15.0
 """How long the engine may take beyond a request's own limit to say that it was reached."""
+PROBE_INTERVAL_S = 10.0
+PROBE_TIMEOUT_S = 30.0
+READY_FOR_S = 60.0
+"""After the last sign of an engine. A probe that waits for a change of weights is no sign."""
 
 _log = logging.getLogger("selfreward.serving")
 
@@ -56,7 +60,7 @@ class Service:
         self._engine = engine
         self._versions = versions
         self._wanted: ServedVersion | None = None
-        self._is_ready = False
+        self._seen_at: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -64,27 +68,35 @@ class Service:
         limit_s = self.config.limits.request_timeout_s
         self._take(await self._within(self._versions.current(), limit_s))
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._refresh()), loop.create_task(self._find_engine())]
+        self._tasks = [loop.create_task(self._refresh()), loop.create_task(self._watch_engine())]
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _find_engine(self) -> None:
-        """Asks for no judgments until an engine has answered: the model may load for minutes."""
-        while not self._is_ready:
+    async def _watch_engine(self) -> None:
+        """Asks for no judgments, again and again: a model may load for minutes, and an engine that
+        answered once may stand still later."""
+        while True:
             try:
-                await self._engine.judge([], self.wanted, "ready")
-                self._is_ready = True
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    await self._engine.judge([], self.wanted, "ready")
+                self._seen_at = asyncio.get_running_loop().time()
+                pause_s = PROBE_INTERVAL_S
             except Exception as error:  # whatever it is, it is tried again
-                _log.warning("no engine yet: %s", type(error).__name__)
-                await asyncio.sleep(self.config.follow_interval_s)
+                _log.warning("no engine answers: %s", type(error).__name__)
+                pause_s = min(self.config.follow_interval_s, PROBE_INTERVAL_S)
+            await asyncio.sleep(pause_s)
 
     def check_ready(self) -> None:
-        """Raises ApiError 503 before an engine has answered for the first time."""
-        if not self._is_ready:
+        """Raises ApiError 503 unless an engine has answered within the last `READY_FOR_S`."""
+        if self._seen_at is None:
             raise api_error(503, "starting", "the engine is starting", retry_after_s=5)
+        unseen_s = asyncio.get_running_loop().time() - self._seen_at
+        if unseen_s > READY_FOR_S:
+            message = f"no engine has answered for {unseen_s:.0f} s"
+            raise api_error(503, "engine_unavailable", message, retry_after_s=5)
 
     async def _refresh(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from selfreward.engines.models import (
     check_model_folder,
-    fetch_folder,
+    fetch_listed,
     model_fingerprint,
     resolve_model,
 )
@@ -194,10 +194,11 @@ def place_model(name: str) -> tuple[ModelRef, str]:
         ModelNotFoundError: the name leads nowhere.
         StorageError: its URL cannot be listed.
     """
-    local = _fetched(name) if "://" in name else resolve_model(name)
-    model = ModelRef(name=name, iteration=0, fingerprint=model_fingerprint(local))
-    # By its URL every node fetches these weights for itself.
-    return model, name if "://" in name else local
+    if "://" in name:
+        # By its URL every node fetches these weights for itself.
+        return ModelRef(name=name, iteration=0, fingerprint=_fetched(name)), name
+    local = resolve_model(name)
+    return ModelRef(name=name, iteration=0, fingerprint=model_fingerprint(local)), local
 
 
 def resolve_promotion(request: PromoteRequest, layout: Layout | None) -> tuple[ModelRef, str]:
@@ -238,11 +239,11 @@ def _trained(layout: Layout, iteration: int) -> tuple[ModelRef, str]:
             f"run {layout.root} has no checkpoint of iteration {iteration}; it has them of"
             f" iterations: {there or 'none'}"
         )
-    local = _fetched(folder) if "://" in folder else check_model_folder(folder)
-    model = ModelRef(
-        name=f"M{iteration}", iteration=iteration, fingerprint=model_fingerprint(local)
-    )
-    return model, folder
+    if "://" in folder:
+        fingerprint = _fetched(folder)
+    else:
+        fingerprint = model_fingerprint(check_model_folder(folder))
+    return ModelRef(name=f"M{iteration}", iteration=iteration, fingerprint=fingerprint), folder
 
 
 def _is_complete(layout: Layout, iteration: int) -> bool:
@@ -276,11 +277,13 @@ def _seed_name(layout: Layout) -> str:
 
 
 def _fetched(url: str) -> str:
-    """A local copy of a folder as it is now: by its URL alone, an older copy would be found."""
+    """Fetches a folder as it is now and returns its fingerprint: by its URL alone, an older copy
+    would be found."""
     fs, path = files.filesystem(url)
     fs.invalidate_cache()
     try:
         listing = [[name, fs.ukey(name)] for name in sorted(fs.find(path))]
     except OSError as error:
         raise StorageError(f"cannot list {url}: {error.strerror or error}") from error
-    return fetch_folder(url, key=content_id("listing", listing))
+    _, fingerprint = fetch_listed(url, content_id("listing", listing))
+    return fingerprint
