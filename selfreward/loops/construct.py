@@ -3,6 +3,7 @@
 from typing import Any
 
 from selfreward.config_loading import identity
+from selfreward.errors import ConfigError
 from selfreward.layout import join
 from selfreward.loops.pairs import SPLITS, Source, on_cluster
 from selfreward.loops.pools import PlacedModel
@@ -30,6 +31,23 @@ def build_pairs(
     if config.perturb.pairs_per_instruction:
         made.append(_perturb(run, answers, iteration))
     return _gather(run, made, iteration) if gathers(run) else made[0]
+
+
+def check_slices(run: Run, instructions: Source) -> None:
+    """Asked before anything is built: the last iteration would find out after hours.
+
+    Raises:
+        ConfigError: each iteration is to have its own shards of instructions, and there are too
+            few.
+    """
+    config = run.config
+    shards, iterations = len(shards_of(instructions.folder)), config.loop.iterations
+    if config.loop.new_pairs_each_iteration and shards < iterations:
+        raise ConfigError(
+            f"loop.new_pairs_each_iteration: {instructions.num_records} instructions are {shards}"
+            f" shards of pool.shard_size={config.pool.shard_size}, too few for loop.iterations="
+            f"{iterations}; lower pool.shard_size, or give a larger pool"
+        )
 
 
 def gathers(run: Run) -> bool:

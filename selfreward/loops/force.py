@@ -40,8 +40,8 @@ _EVALUATE = Stage(once=("labelled", "data"), each=("evaluation", "promotion.json
 # In the order in which they are made.
 SELF_TAUGHT: dict[str, Stage] = {
     "pool": Stage(once=_POOL),
-    "categorise": Stage(once=("categorised",)),
-    "select_instructions": Stage(once=("instructions",)),
+    "categorise": Stage(once=("categorised", *_split("categorised"))),
+    "select_instructions": Stage(once=("instructions", *_split("instructions"))),
     "respond": Stage(once=_split("responses"), each=("responses",)),
     "corrupt": Stage(once=_split("corrupted"), each=("corrupted",)),
     "perturb": Stage(once=_split("perturbed"), each=("perturbed",)),

@@ -7,8 +7,8 @@ from typing import Any
 from selfreward.config_custom_llm import TasksConfig
 from selfreward.config_loading import identity
 from selfreward.layout import join
+from selfreward.loops.file_content import files_content
 from selfreward.loops.pairs import Source, on_cluster
-from selfreward.loops.seeds import files_content
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.stages.rankings import build_rankings
 from selfreward.stages.rewards import RankingPreferences

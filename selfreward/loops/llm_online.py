@@ -9,6 +9,7 @@ from selfreward.errors import ConfigError
 from selfreward.judging.checks import passes
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import join
+from selfreward.loops.file_content import files_content
 from selfreward.loops.llm_data import Splits
 from selfreward.loops.llm_prompts import (
     Prompts,
@@ -21,7 +22,6 @@ from selfreward.loops.llm_prompts import (
 from selfreward.loops.pairs import on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rubrics import load_pointwise_rubric
-from selfreward.loops.seeds import files_content
 from selfreward.loops.session import place
 from selfreward.loops.steps import Run
 from selfreward.stages.labelled import build_labelled

@@ -7,12 +7,14 @@ from typing import Any
 from selfreward.evaluation.outcomes import pair_outcomes, read_outcomes
 from selfreward.layout import join
 from selfreward.loops.pairs import Source
+from selfreward.loops.pointer import point_to
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Run
 from selfreward.metrics.bias import worse_figures
+from selfreward.metrics.head_to_head import sign_test
 from selfreward.metrics.promotion import decide_promotion
 from selfreward.storage import files
-from selfreward.storage.checkpoints import CurrentJudge, read_current, write_current
+from selfreward.storage.checkpoints import read_current
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Decision:
 def promote_first(run: Run, seed: PlacedModel) -> None:
     """The seed is current until something better was measured."""
     if read_current(run.layout) is None:
-        _point(run, seed, None, "the seed model")
+        point_to(run, seed, None, "the seed model")
 
 
 def decide(
@@ -44,9 +46,9 @@ def decide(
 
     A collapsed model is never current, and the loop ends with it. Otherwise labelled pairs decide
     where the user has some, as in the self-taught loop; without them, the head-to-head with the
-    current model: it must be won. The decision follows from the figures alone, so an attempt
-    that ended in between comes to the same one, and thresholds that were tightened since take back
-    what they would not have let through.
+    current model: it must be won by more than chance explains. The decision follows from the
+    figures alone, so an attempt that ended in between comes to the same one, and thresholds that
+    were tightened since take back what they would not have let through.
     """
     collapsed: list[str] = figures["collapse"]["reasons"]
     accuracy: float | None = None
@@ -55,7 +57,7 @@ def decide(
     elif labelled:
         promoted, reason, accuracy = _by_labelled_pairs(run, iteration, labelled, current)
     else:
-        promoted, reason = _by_head_to_head(figures, iteration, current)
+        promoted, reason = _by_head_to_head(run, figures, current)
     if promoted and not run.config.promotion.enabled:
         promoted, reason = False, f"not moved, since promotion.enabled is false ({reason})"
     stop = bool(collapsed)
@@ -80,9 +82,9 @@ def decide(
         )
     pointed = read_current(run.layout)
     if promoted and (pointed is None or pointed.iteration < iteration):
-        _point(run, models[iteration], accuracy, reason)
+        point_to(run, models[iteration], accuracy, reason)
     elif not promoted and pointed is not None and _taken_back(pointed.iteration, iteration, stop):
-        _point(run, models[kept], None, f"M{iteration} {reason}")
+        point_to(run, models[kept], None, f"M{iteration} {reason}")
     return Decision(current=kept, stop=stop)
 
 
@@ -112,7 +114,7 @@ def _by_labelled_pairs(
     return decision.promote, decision.reason, decision.accuracy
 
 
-def _by_head_to_head(figures: dict[str, Any], iteration: int, current: int) -> tuple[bool, str]:
+def _by_head_to_head(run: Run, figures: dict[str, Any], current: int) -> tuple[bool, str]:
     rival = f"M{current}"
     report = figures["head_to_head"][rival]
     if report is None:
@@ -127,21 +129,12 @@ def _by_head_to_head(figures: dict[str, Any], iteration: int, current: int) -> t
             " judge.guided=true or name another evaluation.head_to_head_judge"
         )
     wins, ties, losses = (report[f"num_{what}"] for what in ("wins", "ties", "losses"))
-    promoted = wins > losses
-    told = f"{wins} wins, {ties} ties, {losses} losses against {rival}"
-    return promoted, f"{'promoted' if promoted else 'not promoted'}: {told}"
-
-
-def _point(run: Run, model: PlacedModel, accuracy: float | None, reason: str) -> None:
-    iteration = model.ref.iteration
-    write_current(
-        run.layout,
-        CurrentJudge(
-            iteration=iteration,
-            # The seed by its name, since every node has its own copy of it.
-            checkpoint=run.layout.checkpoint(iteration) if iteration else model.ref.name,
-            fingerprint=model.ref.fingerprint,
-            accuracy=accuracy,
-            reason=reason,
-        ),
+    max_p = run.config.promotion.max_p_value
+    p = sign_test(wins, losses)
+    is_sure = p <= max_p
+    promoted = wins > losses and is_sure
+    told = (
+        f"{wins} wins, {ties} ties, {losses} losses against {rival}, one-sided sign test p"
+        f" {p:.2g} {'<=' if is_sure else '>'} {max_p:g}"
     )
+    return promoted, f"{'promoted' if promoted else 'not promoted'}: {told}"

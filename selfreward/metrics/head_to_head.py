@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy.stats import binomtest
 
 from selfreward.metrics.intervals import bootstrap_interval
 from selfreward.records import Outcome, Verdict
@@ -96,6 +97,19 @@ class HeadToHeadReport:
         """Returns a JSON-ready dictionary."""
         interval = self.adjusted_win_rate_ci
         return {**asdict(self), "adjusted_win_rate_ci": None if interval is None else [*interval]}
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The exact one-sided p of a sign test: how likely as many wins are if either side is as good.
+
+    Ties say nothing of either side and are left out (Conover, Practical Nonparametric Statistics);
+    without a win or a loss p is 1. Raises ValueError for negative counts.
+    """
+    if wins < 0 or losses < 0:
+        raise ValueError(f"wins and losses are counts, not {wins} and {losses}")
+    if wins + losses == 0:
+        return 1.0
+    return float(binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue)
 
 
 def head_to_head_report(
