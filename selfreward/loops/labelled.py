@@ -1,6 +1,7 @@
 """The files an evaluation reads, as stage folders: labelled pairs and scored responses."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -81,7 +82,9 @@ def build_data_sets(
                 config.max_instruction_chars,
                 dict(columns),
             )
-            manifest = complete(folder, manifest, on_cluster(run, build, *arguments), 0.0)
+            begin = time.monotonic()
+            made = on_cluster(run, build, *arguments)
+            manifest = complete(folder, manifest, made, time.monotonic() - begin)
             dropped = f"; dropped {manifest.drops}" if manifest.drops else ""
             run.display.line(f"{name}: {manifest.num_records} {kind}{dropped}")
         source = Source.of(folder, manifest)

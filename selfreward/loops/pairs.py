@@ -1,5 +1,6 @@
 """Steps that read data: instructions from the pool, and the user's labelled pairs."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import ray
 from selfreward.config_loading import identity
 from selfreward.errors import EngineTimeoutError, own_error_in
 from selfreward.layout import absolute_path, join
+from selfreward.loops.file_content import file_content
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.stages.categorise import (
@@ -68,14 +70,20 @@ def on_cluster(run: Run, function: Any, *args: Any) -> Any:
 
 
 def build_instructions(
-    run: Run, generator: PlacedModel, held_out: HeldOut = NOTHING
+    run: Run,
+    generator: PlacedModel,
+    held_out: HeldOut = NOTHING,
+    selected: Sequence[str] = SPLITS,
 ) -> dict[str, Source]:
     """Pool without what is `held_out`, then selection of instructions: the sources of each
-    split."""
+    split.
+
+    `selected` are the splits that are selected from, `train` among them.
+    """
     pools = _build_pool(run, held_out)
     if not run.config.select_instructions.enabled:
         return pools
-    return pools | {"train": _select(run, pools["train"], generator)}
+    return pools | _select(run, {split: pools[split] for split in selected}, generator)
 
 
 def _build_pool(run: Run, held_out: HeldOut) -> dict[str, Source]:
@@ -88,55 +96,85 @@ def _build_pool(run: Run, held_out: HeldOut) -> dict[str, Source]:
     sizes = SplitSizes(
         validation=config.evaluation.validation_pairs, heldout=config.evaluation.heldout_pairs
     )
-    recipe = {"pool": identity(config.pool), "split": asdict(sizes), "seed": config.loop.seed}
+    name, content = file_content(config.pool.path)
+    recipe = {
+        "pool": identity(config.pool) | {"path": name},
+        "content": content,
+        "split": asdict(sizes),
+        "seed": config.loop.seed,
+    }
     recipe["held_out"] = list(held_out.fingerprints)
     manifests = {s: open_stage(f, "pool", recipe | {"of": s}) for s, f in folders.items()}
     if not all(m.is_complete for m in manifests.values()):
+        begin = time.monotonic()
         with run.display.waiting("reading the pool"):
             made = on_cluster(
                 run, build_pool, config.pool, sizes, config.loop.seed, folders, held_out
             )
-        manifests = {s: complete(folders[s], m, made[s], 0.0) for s, m in manifests.items()}
+        # All of them are read in one go.
+        seconds = (time.monotonic() - begin) / len(folders)
+        manifests = {s: complete(folders[s], m, made[s], seconds) for s, m in manifests.items()}
         counts = ", ".join(f"{m.num_records} {s}" for s, m in manifests.items())
         run.display.line(f"pool: {counts}; dropped {manifests['train'].drops or 'none'}")
     return {split: Source.of(folders[split], manifests[split]) for split in SPLITS}
 
 
-def _select(run: Run, pool: Source, generator: PlacedModel) -> Source:
-    config = run.config.select_instructions
+def _select(run: Run, pools: dict[str, Source], generator: PlacedModel) -> dict[str, Source]:
+    """Sorts and selects the instructions of every split by one rule, with the quotas of `train`:
+    what a judge is measured on is drawn like what it is trained on, however few are kept aside."""
+    config, layout = run.config.select_instructions, run.layout
     section = identity(config)
-    categorised = run.layout.categorised
-    recipe: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "sampling": section["sampling"],
-        "input": pool.fingerprint,
         "model": generator.ref.fingerprint,
         "seed": run.config.loop.seed,
     }
-    (done,) = run_step(
+    sorted_in = {s: _folder(layout.categorised, layout.split(s, "categorised"), s) for s in pools}
+    done = run_step(
         run,
         "categorise",
         Categorise(config=config, seed=run.config.loop.seed),
-        [_output(categorised, pool.folder, recipe, pool.num_records)],
+        [
+            _output(sorted_in[s], pool, asked | {"input": pool.fingerprint})
+            for s, pool in pools.items()
+        ],
         lambda: run.pools.generator(generator),
     )
-    folder = run.layout.instructions
-    recipe = {"select_instructions": section, "input": done.fingerprint}
-    if not open_stage(folder, "select_instructions", recipe).is_complete:
+    categorised = {s: Source.of(sorted_in[s], m) for s, m in zip(pools, done, strict=True)}
+    folders = {s: _folder(layout.instructions, layout.split(s, "instructions"), s) for s in pools}
+    recipes = {
+        s: {"select_instructions": section, "input": source.fingerprint}
+        | ({} if s == "train" else {"quotas": categorised["train"].fingerprint})
+        for s, source in categorised.items()
+    }
+    cutoffs: dict[str, int] = {}
+    opened = [open_stage(folders[s], "select_instructions", recipes[s]) for s in pools]
+    if not all(manifest.is_complete for manifest in opened):
         ranks: dict[str, list[int]] = {}
-        for url in sealed_shards(categorised):
+        for url in sealed_shards(categorised["train"].folder):
             for category, values in on_cluster(run, category_ranks, url, config).items():
                 ranks.setdefault(category, []).extend(values)
-        keep = KeepCategories(config=config, cutoffs=category_cutoffs(ranks, config))
-    else:
-        keep = KeepCategories(config=config, cutoffs={})
-    (kept,) = run_step(
-        run, "select", keep, [_output(folder, categorised, recipe, done.num_records)]
+        cutoffs = category_cutoffs(ranks, config)
+    kept = run_step(
+        run,
+        "select",
+        KeepCategories(config=config, cutoffs=cutoffs),
+        [_output(folders[s], source, recipes[s]) for s, source in categorised.items()],
     )
-    return Source.of(folder, kept)
+    return {s: Source.of(folders[s], m) for s, m in zip(pools, kept, strict=True)}
 
 
-def _output(folder: str, source: str, recipe: dict[str, Any], num_rows: int) -> Output:
-    return Output(folder=folder, inputs=shards_of(source), recipe=recipe, num_rows=num_rows)
+def _folder(of_train: str, aside: str, split: str) -> str:
+    return of_train if split == "train" else aside
+
+
+def _output(folder: str, source: Source, recipe: dict[str, Any]) -> Output:
+    return Output(
+        folder=folder,
+        inputs=shards_of(source.folder),
+        recipe=recipe,
+        num_rows=source.num_records,
+    )
 
 
 def labelled_names(paths: Sequence[str]) -> dict[str, str]:
@@ -170,6 +208,7 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
         }
         manifest = open_stage(folder, "labelled", recipe)
         if not manifest.is_complete:
+            begin = time.monotonic()
             summaries: Sequence[ShardSummary] = on_cluster(
                 run,
                 build_labelled,
@@ -179,6 +218,6 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
                 config.evaluation.max_labelled_pairs,
                 config.pool.max_instruction_chars,
             )
-            manifest = complete(folder, manifest, summaries, 0.0)
+            manifest = complete(folder, manifest, summaries, time.monotonic() - begin)
         sources[name] = Source.of(folder, manifest)
     return sources

@@ -47,7 +47,7 @@ def promote(
     labelled = {n: s for n, s in sets.items() if n not in ASIDE and s.num_records > 0}
     asked = labelled or {HELDOUT: sets[HELDOUT]}
     decided_on = _decided_on(run, iteration, asked, incumbent)
-    decision = files.read_json(url) if files.exists(url) else {"waits_for_people": True}
+    decision: dict[str, Any] = files.read_json(url) if files.exists(url) else {}
     if decision.get("waits_for_people") or decision.get("decided_on") != decided_on:
         decision = _decide(run, iteration, asked, incumbent) | {"decided_on": decided_on}
         files.write_json(url, decision)

@@ -1,7 +1,6 @@
 """Steps that read the seeds of the self-rewarding loop, and make of them what M1 learns."""
 
-import hashlib
-import platform
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from selfreward.judging.eft import modal_cutoff
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.layout import join
+from selfreward.loops.file_content import files_content
 from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.steps import Output, Run, run_step, shards_of
@@ -19,8 +19,6 @@ from selfreward.stages.eft import SelectEft, agreeing_ranks
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.rate import Rate
 from selfreward.stages.seeds import IftExamples, build_ift, build_ranked
-from selfreward.stages.sources import is_sample, is_shipped, sample_bytes
-from selfreward.storage import files
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import sealed_shards
 
@@ -36,16 +34,6 @@ class Seeds:
     heldout: Source
     """Answered seeds kept out of training, for perplexity."""
     ranked: Source | None
-
-
-def content_of(path: str) -> str:
-    """What tells one state of a file from another, for a recipe."""
-    if is_sample(path) and not is_shipped(path):
-        # Made on the spot of what this Python brings; once read, the run keeps it.
-        return platform.python_version()
-    if is_sample(path):
-        return hashlib.sha256(sample_bytes(path)).hexdigest()[:16]
-    return files.version_of(path)
 
 
 def build_seeds(run: Run, held_out: HeldOut, pool: Source | None) -> Seeds:
@@ -71,6 +59,7 @@ def build_seeds(run: Run, held_out: HeldOut, pool: Source | None) -> Seeds:
     }
     manifests = [open_stage(f, "seeds", recipe | {"of": n}) for n, f in enumerate(folders)]
     if not all(m.is_complete for m in manifests):
+        begin = time.monotonic()
         made = on_cluster(
             run,
             build_ift,
@@ -84,8 +73,10 @@ def build_seeds(run: Run, held_out: HeldOut, pool: Source | None) -> Seeds:
             held_out,
             () if pool is None else sealed_shards(pool.folder),
         )
+        # Both are read in one go.
+        seconds = (time.monotonic() - begin) / len(folders)
         manifests = [
-            complete(f, m, s, 0.0) for f, m, s in zip(folders, manifests, made, strict=True)
+            complete(f, m, s, seconds) for f, m, s in zip(folders, manifests, made, strict=True)
         ]
         counts = f"{manifests[0].num_records} to train on, {manifests[1].num_records} held out"
         run.display.line(f"answered seeds: {counts}; dropped {manifests[0].drops or 'none'}")
@@ -98,18 +89,6 @@ def build_seeds(run: Run, held_out: HeldOut, pool: Source | None) -> Seeds:
 def answered_aside(source: Source) -> HeldOut:
     """Answered seeds kept aside, as what is held out."""
     return HeldOut(answered=sealed_shards(source.folder), fingerprints=(source.fingerprint,))
-
-
-def _name_of(path: str) -> str:
-    """What of a path belongs to a recipe: a file is known by its content and its own name, which
-    its rows carry, wherever it lies; a glob or a hub id only by itself."""
-    has_content = bool(content_of(path)) and not is_sample(path)
-    return path.rstrip("/").rpartition("/")[2] if has_content else path
-
-
-def files_content(paths: tuple[str, ...]) -> list[list[str]]:
-    """What of files belongs to a recipe: their names and what tells their states apart."""
-    return [[_name_of(p), content_of(p)] for p in paths]
 
 
 def _files_recipe(run: Run, paths: tuple[str, ...]) -> dict[str, Any]:
@@ -130,6 +109,7 @@ def _ranked(run: Run, ift: Source, held_out: HeldOut) -> Source:
     }
     manifest = open_stage(folder, "seeds", recipe)
     if not manifest.is_complete:
+        begin = time.monotonic()
         made = on_cluster(
             run,
             build_ranked,
@@ -141,7 +121,7 @@ def _ranked(run: Run, ift: Source, held_out: HeldOut) -> Source:
             sealed_shards(ift.folder),
             held_out,
         )
-        manifest = complete(folder, manifest, made, 0.0)
+        manifest = complete(folder, manifest, made, time.monotonic() - begin)
         run.display.line(
             f"ranked responses: {manifest.num_records}; dropped {manifest.drops or 'none'}"
         )

@@ -15,12 +15,13 @@ from selfreward.judging.categories import CATEGORIES, EXPECTED_LENGTHS
 from selfreward.judging.perturbations.perturb import PERTURBATIONS
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
-from selfreward.loops.construct import build_pairs
+from selfreward.loops.construct import build_pairs, check_slices
 from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
 from selfreward.loops.labelled import held_out_of
 from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
-from selfreward.loops.scoring import evaluate_model, evaluation_sets, promote, promote_seed
+from selfreward.loops.promotion import promote, promote_seed
+from selfreward.loops.scoring import check_heldout, evaluate_model, evaluation_sets
 from selfreward.loops.session import open_run
 from selfreward.reports.progress import Display
 
@@ -39,8 +40,10 @@ def run_self_taught(
         seed = models.seed
         labelled = build_labelled_pairs(run)
         instructions = build_instructions(run, models.generator, held_out_of(labelled, {}))
+        check_slices(run, instructions["train"])
         pairs = build_pairs(run, instructions, models.generator, iteration=1)
         sets = evaluation_sets(pairs, labelled)
+        check_heldout(run, sets)
         evaluate_model(run, seed, sets)
         promote_seed(run, seed)
         trained: dict[int, PlacedModel] = {0: seed}
@@ -54,7 +57,7 @@ def run_self_taught(
             start = seed if config.loop.start_from == "seed" else trained[iteration - 1]
             trained[iteration] = train_judge(run, iteration, (start, seed), rows, validation)
             evaluate_model(run, trained[iteration], sets)
-            current = promote(run, trained[iteration], sets, current)
+            current = promote(run, trained, iteration, sets, current)
             judge = trained[iteration if config.loop.judge_with == "latest" else current]
     return run.layout
 
