@@ -124,6 +124,20 @@ def test_a_cloud_folder_is_downloaded_once(model_folder: Path, tmp_path: Path) -
     assert resolve_model(url, cache_dir=str(tmp_path / "cache")) == local
 
 
+def test_a_model_that_was_trained_anew_is_downloaded_anew(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    memory, cache = fsspec.filesystem("memory"), str(tmp_path / "cache")
+    memory.put(str(model_folder), "/bucket/trained", recursive=True)
+    url, old = "memory://bucket/trained", model_fingerprint(str(model_folder))
+    resolve_model(url, cache_dir=cache, key=old)
+    save_file({"w": np.ones(1000, dtype=np.float32)}, model_folder / "model.safetensors")
+    memory.rm("/bucket/trained", recursive=True)
+    memory.put(str(model_folder), "/bucket/trained", recursive=True)
+    new = model_fingerprint(str(model_folder))
+    assert model_fingerprint(resolve_model(url, cache_dir=cache, key=new)) == new != old
+
+
 def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path) -> None:
     def broken(target: Path) -> None:
         (target / "config.json").write_text("{}")

@@ -118,7 +118,7 @@ def run(tmp_path: Path) -> Any:
 
 
 def figures(
-    rival: int, counts: tuple[int, int, int] | None = (3, 1, 2), collapse: tuple[str, ...] = ()
+    rival: int, counts: tuple[int, int, int] | None = (6, 1, 0), collapse: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """`counts`: wins, ties and losses."""
     report = None
@@ -150,16 +150,26 @@ def test_the_seed_is_current_first_and_stays_what_it_is(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "promoted"), [((3, 1, 2), True), ((2, 9, 2), False), ((2, 9, 3), False)]
+    ("counts", "promoted", "p"),
+    [
+        # One of 2^5 ways that five comparisons can fall; nine and more wins of ten: (10 + 1) / 2^10.
+        ((5, 1, 0), True, "0.031 <= 0.05"),
+        ((9, 3, 1), True, "0.011 <= 0.05"),
+        # Four wins of four are one way of 16: too few to know.
+        ((4, 0, 0), False, "0.062 > 0.05"),
+        ((3, 1, 2), False, "0.5 > 0.05"),
+        ((2, 9, 2), False, "0.69 > 0.05"),
+        ((0, 5, 0), False, "1 > 0.05"),
+    ],
 )
-def test_a_comparison_that_is_won_promotes(
-    run: Any, counts: tuple[int, int, int], promoted: bool
+def test_a_comparison_promotes_that_is_won_by_more_than_chance_explains(
+    run: Any, counts: tuple[int, int, int], promoted: bool, p: str
 ) -> None:
     decision = decide(run, MODELS, 1, figures(0, counts), {}, 0)
     assert decision == Decision(current=1 if promoted else 0, stop=False)
     assert pointed(run) == ((1, "f1") if promoted else (0, "f0"))
     wins, ties, losses = counts
-    reason = f"{wins} wins, {ties} ties, {losses} losses against M0"
+    reason = f"{wins} wins, {ties} ties, {losses} losses against M0, one-sided sign test p {p}"
     reason = f"{'promoted' if promoted else 'not promoted'}: {reason}"
     assert promotion(run, 1) == {
         "promoted": promoted,
@@ -169,6 +179,12 @@ def test_a_comparison_that_is_won_promotes(
         "stopped": False,
     }
     assert run.told == [f"M1 {reason}"]
+
+
+def test_more_losses_than_wins_never_promote(run: Any) -> None:
+    run.config = recipe(promotion={"max_p_value": 1.0})
+    assert decide(run, MODELS, 1, figures(0, (3, 0, 3)), {}, 0).current == 0
+    assert decide(run, MODELS, 1, figures(0, (3, 0, 2)), {}, 0).current == 1
 
 
 def test_a_collapsed_model_stops_the_loop_and_keeps_current(run: Any) -> None:

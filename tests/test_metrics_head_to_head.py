@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
+from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report, sign_test
 from selfreward.metrics.intervals import bootstrap_interval
 from selfreward.records import Outcome, Verdict
 from tests.outcome_tools import REFUSED, TIE, TRUNCATED, UNPARSED, chose
@@ -103,3 +103,18 @@ def test_what_is_no_comparison_is_refused() -> None:
         head_to_head_report([])
     with pytest.raises(ValueError, match="a score is not"):
         head_to_head_report([read(Verdict(outcome=Outcome.SCORE, score=3.0), FIRST)])
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "ways"),
+    # Of the 2^n ways that n comparisons can fall, those with as many wins or more.
+    [(5, 0, 1), (9, 1, 11), (3, 2, 16), (2, 2, 11), (0, 3, 8)],
+)
+def test_the_sign_test_counts_the_ways_that_chance_has(wins: int, losses: int, ways: int) -> None:
+    assert sign_test(wins, losses) == pytest.approx(ways / 2 ** (wins + losses))
+
+
+def test_without_a_win_or_a_loss_nothing_is_known() -> None:
+    assert sign_test(0, 0) == 1.0
+    with pytest.raises(ValueError, match="counts"):
+        sign_test(-1, 2)

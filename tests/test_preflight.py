@@ -131,4 +131,16 @@ def test_the_phase_with_fewer_gpus_must_fit_too(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ResourceError):
         preflight.check_resources(config)
     nodes[1]["Alive"] = True
-    preflight.check_resources(config)
+    assert preflight.check_resources(config) is None
+    # Nothing is asked of an autoscaler where it is only to be said.
+    asked: list[Any] = []
+    monkeypatch.setattr(preflight, "request_resources", lambda bundles: asked.append(bundles))
+    growing = recipe(
+        "engine.num_cpus=8", "engine.replicas=20", "training.use_gpu=true", "ray.autoscaling=true"
+    )
+    missing = "the run needs 164 CPUs, the cluster has 68"
+    assert preflight.check_resources(growing, ask=False) == missing
+    assert asked == []
+    assert preflight.check_resources(growing) == missing
+    # 20 replicas and 40 shard tasks.
+    assert [len(bundles) for bundles in asked] == [60]
