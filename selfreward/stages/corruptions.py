@@ -1,0 +1,260 @@
+"""The three ways to make a pair whose better side is known from an answered instruction.
+
+A good answer to a *modified* instruction (arXiv 2408.02666, section 3.1, the paper's best), a
+direct rewriting into a worse answer (its ablation), and the model's own right and wrong samples
+where the pool has a reference answer. Each asks for its completions in batches over all rows.
+"""
+
+from dataclasses import dataclass
+
+from selfreward.config import CorruptConfig, SamplingConfig
+from selfreward.engines.protocol import Completion, Generate, GenerationRequest
+from selfreward.judging.answers import matches_reference
+from selfreward.judging.filters import normalised_text
+from selfreward.judging.prompts import (
+    corrupt_single_call_messages,
+    modify_instruction_messages,
+    parse_modified_instruction,
+    parse_single_call,
+    rewrite_worse_messages,
+)
+from selfreward.records import (
+    AnsweredInstruction,
+    Conversation,
+    Corruption,
+    DroppedRow,
+    DropReason,
+    Message,
+    Response,
+    ResponsePair,
+    derived_seed,
+)
+from selfreward.stages.sampling import failed, response_of, sampling_of, unusable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corruptor:
+    """Makes of each row a pair, or the reason why there is none; in the order of the rows.
+
+    Example: `await Corruptor(config=…, respond_sampling=…, seed=0, name="corrupt").make(
+    Corruption.REWRITE, rows, generate)`
+    """
+
+    config: CorruptConfig
+    respond_sampling: SamplingConfig
+    seed: int
+    name: str
+
+    async def make(
+        self, method: Corruption, rows: list[AnsweredInstruction], generate: Generate
+    ) -> list[ResponsePair | DroppedRow]:
+        if method is Corruption.REFERENCE:
+            return await self._from_reference(rows, generate)
+        if method is Corruption.REWRITE:
+            return await self._rewritten(rows, generate)
+        if self.config.single_call:
+            return await self._modified_in_one_call(rows, generate)
+        return await self._modified_in_two_calls(rows, generate)
+
+    async def _modified_in_two_calls(
+        self, rows: list[AnsweredInstruction], generate: Generate
+    ) -> list[ResponsePair | DroppedRow]:
+        asked = await generate(
+            [
+                self._request(
+                    row,
+                    "modify",
+                    modify_instruction_messages(row.instruction.messages),
+                    self.config.instruction_sampling,
+                )
+                for row in rows
+            ]
+        )
+        made: dict[str, ResponsePair | DroppedRow] = {}
+        modified: dict[str, str] = {}
+        for row, completion in zip(rows, asked, strict=True):
+            drop = failed(completion, row.id, self.name)
+            text = None if drop else parse_modified_instruction(completion.draws[0].text)
+            if drop is not None:
+                made[row.id] = drop
+            elif text is None or _asks_the_same(row, text):
+                made[row.id] = corrupt_drop(
+                    row, DropReason.UNPARSED_CORRUPTION, "no modified instruction in the completion"
+                )
+            else:
+                modified[row.id] = text
+        going = [row for row in rows if row.id in modified]
+        answered = await generate(
+            [
+                self._request(
+                    row,
+                    "respond_modified",
+                    (
+                        *row.instruction.messages[:-1],
+                        Message(role="user", content=modified[row.id]),
+                    ),
+                    self.config.response_sampling,
+                )
+                for row in going
+            ]
+        )
+        for row, completion in zip(going, answered, strict=True):
+            made[row.id] = self._pair_with(
+                row, completion, Corruption.MODIFIED_INSTRUCTION, modified[row.id]
+            )
+        return [made[row.id] for row in rows]
+
+    async def _modified_in_one_call(
+        self, rows: list[AnsweredInstruction], generate: Generate
+    ) -> list[ResponsePair | DroppedRow]:
+        completions = await generate(
+            [
+                self._request(
+                    row,
+                    "modify_and_respond",
+                    corrupt_single_call_messages(row.instruction.messages, row.response.text),
+                    self.config.response_sampling,
+                )
+                for row in rows
+            ]
+        )
+        made: list[ResponsePair | DroppedRow] = []
+        for row, completion in zip(rows, completions, strict=True):
+            drop = failed(completion, row.id, self.name)
+            if drop is not None:
+                made.append(drop)
+                continue
+            draw = completion.draws[0]
+            parsed = parse_single_call(draw.text)
+            if parsed is None and draw.finish_reason == "length":
+                detail = f"cut after {draw.num_tokens} tokens"
+                made.append(corrupt_drop(row, DropReason.TRUNCATED_RESPONSE, detail))
+                continue
+            if parsed is None or _asks_the_same(row, parsed[0]):
+                detail = "no modified instruction with its answer between the section markers"
+                made.append(corrupt_drop(row, DropReason.UNPARSED_CORRUPTION, detail))
+                continue
+            response = response_of(completion, draw, row.instruction.id, text=parsed[1])
+            made.append(_pair(row, response, Corruption.MODIFIED_INSTRUCTION, parsed[0]))
+        return made
+
+    async def _rewritten(
+        self, rows: list[AnsweredInstruction], generate: Generate
+    ) -> list[ResponsePair | DroppedRow]:
+        completions = await generate(
+            [
+                self._request(
+                    row,
+                    "rewrite",
+                    rewrite_worse_messages(row.instruction.messages, row.response.text),
+                    self.config.response_sampling,
+                )
+                for row in rows
+            ]
+        )
+        return [
+            self._pair_with(row, completion, Corruption.REWRITE, None)
+            for row, completion in zip(rows, completions, strict=True)
+        ]
+
+    async def _from_reference(
+        self, rows: list[AnsweredInstruction], generate: Generate
+    ) -> list[ResponsePair | DroppedRow]:
+        completions = await generate(
+            [
+                self._request(
+                    row,
+                    "sample",
+                    row.instruction.messages,
+                    self.respond_sampling,
+                    n=self.config.reference_samples,
+                )
+                for row in rows
+            ]
+        )
+        return [
+            failed(completion, row.id, self.name) or self._right_and_wrong(row, completion)
+            for row, completion in zip(rows, completions, strict=True)
+        ]
+
+    def _right_and_wrong(
+        self, row: AnsweredInstruction, completion: Completion
+    ) -> ResponsePair | DroppedRow:
+        """The first right and the first wrong sample; the baseline answer counts as a sample."""
+        reference = row.instruction.reference_answer or ""
+        samples = [row.response] + [
+            response_of(completion, draw, row.instruction.id, number=i + 1)
+            for i, draw in enumerate(completion.draws)
+            if unusable(draw, row.id, self.name, self.config.keep_truncated) is None
+        ]
+        right = [s for s in samples if matches_reference(s.text, reference)]
+        wrong = [s for s in samples if not matches_reference(s.text, reference)]
+        if not right:
+            return corrupt_drop(row, DropReason.NO_RIGHT_SAMPLE, f"0 of {len(samples)} samples")
+        if not wrong:
+            return corrupt_drop(row, DropReason.NO_WRONG_SAMPLE, f"0 of {len(samples)} samples")
+        return _pair(row, wrong[0], Corruption.REFERENCE, None, chosen=right[0])
+
+    def _pair_with(
+        self,
+        row: AnsweredInstruction,
+        completion: Completion,
+        corruption: Corruption,
+        modified: str | None,
+    ) -> ResponsePair | DroppedRow:
+        drop = failed(completion, row.id, self.name)
+        if drop is not None:
+            return drop
+        draw = completion.draws[0]
+        drop = unusable(draw, row.id, self.name, self.config.keep_truncated)
+        if drop is not None:
+            return drop
+        response = response_of(completion, draw, row.instruction.id)
+        return _pair(row, response, corruption, modified)
+
+    def _request(
+        self,
+        row: AnsweredInstruction,
+        purpose: str,
+        messages: Conversation,
+        sampling: SamplingConfig,
+        n: int = 1,
+    ) -> GenerationRequest:
+        return GenerationRequest(
+            id=f"{row.id}/{purpose}",
+            purpose=purpose,
+            messages=messages,
+            sampling=sampling_of(sampling, seed=derived_seed(self.seed, purpose, row.id), n=n),
+        )
+
+
+def _asks_the_same(row: AnsweredInstruction, modified: str) -> bool:
+    """A good answer to the instruction itself would be labelled the worse one."""
+    return normalised_text(modified) == normalised_text(row.instruction.messages[-1].content)
+
+
+def _pair(
+    row: AnsweredInstruction,
+    rejected: Response,
+    corruption: Corruption,
+    modified: str | None,
+    chosen: Response | None = None,
+) -> ResponsePair:
+    chosen = chosen or row.response
+    return ResponsePair.new(
+        instruction_id=row.instruction.id,
+        messages=row.instruction.messages,
+        chosen=chosen.text,
+        rejected=rejected.text,
+        corruption=corruption.value,
+        modified_instruction=modified,
+        chosen_id=chosen.id,
+        rejected_id=rejected.id,
+        source=row.instruction.source,
+        category=row.instruction.category,
+    )
+
+
+def corrupt_drop(row: AnsweredInstruction, reason: DropReason, detail: str) -> DroppedRow:
+    """What the stage says of a row that no pair could be made of."""
+    return DroppedRow(row_id=row.id, stage="corrupt", reason=reason, detail=detail)
