@@ -102,8 +102,30 @@ def test_tasks_are_added_once_and_come_back_as_they_were(store: ReviewStore) -> 
     second = rank("t2", 1.5, [JudgedBy(judge="M1", label=None, scores=(1.0, 2.0, 3.0))])
     assert store.add_tasks([first]) == 1
     assert store.add_tasks([first, second, second]) == 1
-    assert store.add_tasks([pair("t1", 9.0)]) == 0
+    assert store.add_tasks([]) == 0
     assert store.all_tasks() == [second, first]
+    assert store.task_ids() == {"t1", "t2"}
+
+
+def test_what_later_judges_say_reaches_a_task_that_is_there(store: ReviewStore) -> None:
+    m1 = JudgedBy(judge="M1", label="first", scores=None)
+    m2 = JudgedBy(judge="M2", label="second", scores=None)
+    store.add_tasks([pair("t1", 0.5, [m1]), pair("t2", 0.1, [m1])])
+    task = store.next_task("ada")
+    assert task is not None and task.item.id == "t1"
+    store.save_answer("ada", ReviewAnswer(task_id="t1", choice="A"))
+    assert store.add_tasks([pair("t1", 0.9, [m1, m2]), pair("t3", 0.3, [m1, m2])]) == 1
+    (answered,) = store.answered_tasks()
+    assert (answered.id, answered.judged) == ("t1", (m1, m2))
+    assert [(t.id, t.priority) for t in store.all_tasks()] == [
+        ("t1", 0.9),
+        ("t3", 0.3),
+        ("t2", 0.1),
+    ]
+    report = agreement_report(
+        store.answered_tasks(), store.all_answers(), item_verdicts(store.answered_tasks())
+    )
+    assert [(j.judge, j.num_common) for j in report.with_judges] == [("M1", 1), ("M2", 1)]
 
 
 def test_the_highest_priority_comes_first_and_nobody_is_asked_twice(store: ReviewStore) -> None:

@@ -1,5 +1,6 @@
 """The HTTP application: routes, protection and the web page around a `Service`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version as installed_version
@@ -11,7 +12,7 @@ from selfreward.serving.access import Access, install_access
 from selfreward.serving.docs_page import mount_docs
 from selfreward.serving.http_errors import install_error_handlers
 from selfreward.serving.middleware import install_middleware
-from selfreward.serving.review_routes import ReviewDesk
+from selfreward.serving.review_desk import ReviewDesk
 from selfreward.serving.service import Service
 from selfreward.serving.telemetry import Measured
 from selfreward.serving.web_page import mount_page
@@ -33,11 +34,13 @@ def build_app(service: Service, access: Access, review: ReviewDesk | None) -> Fa
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
+        following = asyncio.ensure_future(review.follow()) if review is not None else None
         try:
             yield
         finally:
             await service.stop()
-            if review is not None:
+            if review is not None and following is not None:
+                following.cancel()
                 review.store.close()
 
     app = FastAPI(

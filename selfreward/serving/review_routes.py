@@ -1,17 +1,12 @@
 """`/v1/review/…`: tasks for people, their answers, agreement, the history, the export."""
 
-import asyncio
-import logging
-from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
-from selfreward.errors import DataError, StorageError
-from selfreward.layout import Layout
+from selfreward.errors import DataError
 from selfreward.serving.access import require
 from selfreward.serving.http_errors import api_error
 from selfreward.serving.judge_routes import REFUSALS, Here
@@ -20,7 +15,7 @@ from selfreward.serving.review.agreement import agreement_report, item_verdicts
 from selfreward.serving.review.blind import blind_task
 from selfreward.serving.review.export import human_preferences, human_rankings, jsonl
 from selfreward.serving.review.history import promotion_history
-from selfreward.serving.review.store import ReviewStore
+from selfreward.serving.review_desk import ReviewDesk
 from selfreward.serving.review_wire import (
     AgreementReport,
     PromotionHistory,
@@ -31,35 +26,10 @@ from selfreward.serving.review_wire import (
 )
 from selfreward.serving.wire import ErrorBody
 
-T = TypeVar("T")
-
-STORE_TIMEOUT_S = 60.0
-_LOG = logging.getLogger("selfreward.serving")
 _REVIEWER: TypeAdapter[str] = TypeAdapter(Reviewer)
 
 router = APIRouter(prefix="/v1/review", tags=["review"], responses=REFUSALS)
 Asking = Annotated[Caller, Depends(require("user"))]
-
-
-class ReviewDesk:
-    """The store, and the run whose judges it is about (None: a model is served)."""
-
-    def __init__(self, store: ReviewStore, layout: Layout | None) -> None:
-        self.store = store
-        self.layout = layout
-
-    async def work(self, function: Callable[[], T]) -> T:
-        """Runs what waits for the database or the storage outside the event loop."""
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT_S):
-                return await asyncio.to_thread(function)
-        except TimeoutError:
-            message = "the review store did not answer"
-            raise api_error(504, "timed_out", message, retry_after_s=5) from None
-        except (SQLAlchemyError, StorageError) as error:
-            _LOG.error("the review store failed: %s", type(error).__name__)
-            message = "the review store is not there"
-            raise api_error(503, "review_unavailable", message, retry_after_s=5) from None
 
 
 def _desk(request: Request) -> ReviewDesk:
@@ -125,8 +95,8 @@ async def agreement(desk: Desk, caller: Asking) -> AgreementReport:
     def report() -> AgreementReport:
         # Answers first: a task answered in between is then among the tasks.
         answers = desk.store.all_answers()
-        items = desk.store.all_tasks()
-        return agreement_report(items, answers, item_verdicts(items))
+        tasks = desk.store.answered_tasks()
+        return agreement_report(tasks, answers, item_verdicts(tasks))
 
     return await desk.work(report)
 

@@ -20,9 +20,10 @@ from selfreward.metrics.agreement import (
     score_comparisons,
 )
 from selfreward.records import derived_seed
-from selfreward.serving.review.items import ReviewItem, StoredAnswer
+from selfreward.serving.review.items import JudgedTask, ReviewItem, StoredAnswer
 from selfreward.serving.review_wire import AgreementReport, JudgeAgreement, PairOfReviewers
 
+Task = ReviewItem | JudgedTask
 JudgeVerdicts = Mapping[str, Mapping[Comparison, ComparisonLabel]]
 """Task id → comparison of places in its responses → what the judge says; a comparison on which it
 failed is left out."""
@@ -37,7 +38,7 @@ _TURNED: dict[ComparisonLabel, ComparisonLabel] = {
 
 
 def item_verdicts(
-    items: Iterable[ReviewItem],
+    items: Iterable[Task],
 ) -> dict[str, dict[str, dict[Comparison, ComparisonLabel]]]:
     """Returns judge → task id → comparison → label, of what the tasks say the judges said.
 
@@ -56,7 +57,7 @@ def item_verdicts(
 
 
 def agreement_report(
-    items: Iterable[ReviewItem],
+    items: Iterable[Task],
     answers: Sequence[StoredAnswer],
     verdicts: Mapping[str, JudgeVerdicts],
 ) -> AgreementReport:
@@ -88,7 +89,7 @@ def agreement_report(
     )
 
 
-def _turned(item: ReviewItem, labels: Mapping[Comparison, ComparisonLabel]) -> _Labels:
+def _turned(item: Task, labels: Mapping[Comparison, ComparisonLabel]) -> _Labels:
     """The labels as they are when the response with the lower hash is the first."""
     hashes = [derived_seed("compared", item.id, ident) for ident in item.response_ids]
     return {
@@ -111,7 +112,7 @@ def _between(one: str, other: str, ones: _Labels, others: _Labels) -> PairOfRevi
 
 def _with_judge(
     judge: str,
-    items: Mapping[str, ReviewItem],
+    items: Mapping[str, Task],
     people: Iterable[_Labels],
     said: JudgeVerdicts,
 ) -> JudgeAgreement:

@@ -69,6 +69,19 @@ class ReviewItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedTask:
+    """A task without its texts: what is needed to compare people with judges.
+
+    Example: `JudgedTask(id="rev-5c…", response_ids=("res-a1…", "res-b7…"),
+    judged=(JudgedBy(judge="M1", label="first", scores=None),))`
+    """
+
+    id: str
+    response_ids: tuple[str, ...]
+    judged: tuple[JudgedBy, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedItem:
     """A task as it is put before one reviewer.
 

@@ -11,7 +11,12 @@ from sqlalchemy.orm import Session
 from selfreward.errors import DataError
 from selfreward.records import content_id
 from selfreward.serving.review.blind import placed_answer, shown_order
-from selfreward.serving.review.items import ReviewItem, ServedItem, StoredAnswer
+from selfreward.serving.review.items import (
+    JudgedTask,
+    ReviewItem,
+    ServedItem,
+    StoredAnswer,
+)
 from selfreward.serving.review.tables import (
     AnswerRow,
     FormerAnswerRow,
@@ -20,6 +25,7 @@ from selfreward.serving.review.tables import (
     answer_columns,
     answer_of,
     item_of,
+    judged_of,
     open_database,
     task_row,
     writer,
@@ -27,6 +33,7 @@ from selfreward.serving.review.tables import (
 from selfreward.serving.review_wire import ReviewAnswer
 
 _Result = TypeVar("_Result")
+_IDS_PER_QUERY = 500
 _WRITE_ATTEMPTS = 20
 """PostgreSQL lets two that insert the same key run side by side and fails the slower one, which
 then finds the other's row. SQLite's writers never meet."""
@@ -48,17 +55,40 @@ class ReviewStore:
         self._engine.dispose()
 
     def add_tasks(self, items: Iterable[ReviewItem]) -> int:
-        """Adds the tasks whose id is new and returns how many; others stay as they are."""
+        """Adds the tasks whose id is new and returns how many.
+
+        Of one that is there, priority, reason and the judges' verdicts become those of the item.
+        Its texts stay, and so do what was shown to whom and the answers.
+        """
         wanted = {item.id: item for item in items}
+        # In order of id: two that add the same tasks must not wait for each other.
+        idents = sorted(wanted)
 
         def write(session: Session) -> int:
-            known = set(session.scalars(select(TaskRow.id)))
-            # In order of id: two that add the same tasks must not wait for each other.
-            rows = [task_row(wanted[ident]) for ident in sorted(wanted.keys() - known)]
-            session.add_all(rows)
-            return len(rows)
+            num_new = 0
+            for start in range(0, len(idents), _IDS_PER_QUERY):
+                part = idents[start : start + _IDS_PER_QUERY]
+                rows = session.scalars(
+                    select(TaskRow).where(TaskRow.id.in_(part)).order_by(TaskRow.id)
+                )
+                known = {row.id: row for row in rows}
+                for ident in part:
+                    new = task_row(wanted[ident])
+                    row = known.get(ident)
+                    if row is None:
+                        session.add(new)
+                        num_new += 1
+                    # Verdicts count responses by their places.
+                    elif row.response_ids == new.response_ids:
+                        row.priority, row.why, row.judged = new.priority, new.why, new.judged
+            return num_new
 
         return self._write(write)
+
+    def task_ids(self) -> set[str]:
+        """Returns the ids of all tasks."""
+        with Session(self._engine) as session:
+            return set(session.scalars(select(TaskRow.id)))
 
     def next_task(self, reviewer: str) -> ServedItem | None:
         """Returns the task to put before this reviewer, and notes that and how it was shown.
@@ -161,6 +191,19 @@ class ReviewStore:
         with Session(self._engine) as session:
             query = select(TaskRow).order_by(TaskRow.priority.desc(), TaskRow.id)
             return [item_of(row) for row in session.scalars(query)]
+
+    def answered_tasks(self) -> list[JudgedTask]:
+        """Returns the tasks that somebody has answered, without their texts."""
+        with Session(self._engine) as session:
+            query = (
+                select(TaskRow.id, TaskRow.response_ids, TaskRow.judged)
+                .where(exists().where(AnswerRow.task_id == TaskRow.id))
+                .order_by(TaskRow.priority.desc(), TaskRow.id)
+            )
+            return [
+                JudgedTask(id=ident, response_ids=tuple(responses), judged=judged_of(judged))
+                for ident, responses, judged in session.execute(query)
+            ]
 
     def all_answers(self) -> list[StoredAnswer]:
         """Returns the answers that count, oldest first.

@@ -138,14 +138,18 @@ def item_of(row: TaskRow) -> ReviewItem:
         instruction_id=row.instruction_id,
         priority=row.priority,
         why=row.why,
-        judged=tuple(
-            JudgedBy(
-                judge=said["judge"],
-                label=said["label"],
-                scores=None if said["scores"] is None else tuple(said["scores"]),
-            )
-            for said in row.judged
-        ),
+        judged=judged_of(row.judged),
+    )
+
+
+def judged_of(column: list[Any]) -> tuple[JudgedBy, ...]:
+    return tuple(
+        JudgedBy(
+            judge=said["judge"],
+            label=said["label"],
+            scores=None if said["scores"] is None else tuple(said["scores"]),
+        )
+        for said in column
     )
 
 
