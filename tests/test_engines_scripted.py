@@ -130,8 +130,8 @@ def test_verdicts_come_as_often_as_the_skill_says() -> None:
 def test_verdict_logps_carry_the_chance() -> None:
     config = ScriptedConfig(skill=0.75)
     request = judged(8, 2, choices=("A", "B"), logps_of=("A", "B"))
-    logps = draw(request, 0, SEED_MODEL, config).logps
-    assert logps is not None
+    (place,) = draw(request, 0, SEED_MODEL, config).logps
+    logps = place.logps
     assert logps["A"] == pytest.approx(math.log(0.75))
     assert logps["B"] == pytest.approx(math.log(0.25))
 

@@ -57,8 +57,8 @@ def test_a_skilled_rater_reads_the_mark_on_the_rubrics_scale(quality: int, score
 def test_ratings_fail_and_carry_probabilities_as_asked() -> None:
     assert "Score" not in written(rated(9), unparsed_share=1.0)
     labels = ("0", "1", "2", "3", "4", "5")
-    logps = draw(rated(9, logps_of=labels), 0, SEED_MODEL, ScriptedConfig(skill=1.0)).logps
-    assert logps is not None
+    (place,) = draw(rated(9, logps_of=labels), 0, SEED_MODEL, ScriptedConfig(skill=1.0)).logps
+    logps = place.logps
     assert sum(math.exp(p) for p in logps.values()) == pytest.approx(1.0)
     assert max(logps, key=lambda label: logps[label]) == "5"
 

@@ -127,21 +127,22 @@ def test_guided_texts_keep_to_choices_patterns_and_schemas(pool: EnginePool) -> 
 
 def test_verdict_logps_are_those_of_the_choices(pool: EnginePool) -> None:
     draw = ask(pool, "Say A or B.", choices=("A", "B"), logps_of=("A", "B"), max_tokens=4).draws[0]
-    assert draw.logps is not None
+    (place,) = draw.logps
     # Under the mask of the choices the two share all of the probability.
-    assert math.exp(draw.logps["A"]) + math.exp(draw.logps["B"]) == pytest.approx(1.0, abs=1e-3)
-    assert max(draw.logps, key=lambda t: draw.logps[t]) == draw.text  # type: ignore[index]
+    assert math.exp(place.logps["A"]) + math.exp(place.logps["B"]) == pytest.approx(1.0, abs=1e-3)
+    assert max(place.logps, key=lambda t: place.logps[t]) == place.produced == draw.text
 
 
 def test_logps_are_absent_where_no_such_token_was_written(pool: EnginePool) -> None:
     asked = {"regex": "x{1,3}", "logps_of": ("A", "B")}
-    assert ask(pool, "Write x.", **asked).draws[0].logps is None
+    assert ask(pool, "Write x.", **asked).draws[0].logps == ()
 
 
-def test_logps_are_taken_where_the_last_such_token_stands(pool: EnginePool) -> None:
+def test_logps_are_known_where_each_such_token_stands(pool: EnginePool) -> None:
     asked = {"regex": r"A [a-z]{3,9}\n\[\[B\]\]", "logps_of": ("A", "B"), "max_tokens": 32}
-    logps = ask(pool, "Write.", **asked).draws[0].logps
-    assert logps is not None
+    draw = ask(pool, "Write.", **asked).draws[0]
+    assert [draw.text[p.start] for p in draw.logps] == ["A", "B"]
+    logps = draw.logps[-1].logps
     # At the last place the pattern leaves B alone; at the first it left A alone.
     assert logps["B"] == pytest.approx(0.0, abs=1e-3)
     assert logps["A"] < -10

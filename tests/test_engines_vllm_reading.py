@@ -9,6 +9,7 @@ from selfreward.engines.engine_loop import RequestRefusedError
 from selfreward.engines.protocol import Sampling
 from selfreward.engines.replica_env import replica_env
 from selfreward.engines.vllm_replica import read_draw
+from selfreward.judging.token_logps import TokenLogps
 
 
 def output(text: str, finish_reason: str) -> SimpleNamespace:
@@ -26,6 +27,41 @@ def test_a_request_given_up_is_no_empty_answer(reason: str) -> None:
     # vLLM hands one over as a finished output with no text.
     with pytest.raises(RequestRefusedError, match=f"gave the request up .*{reason}"):
         read_draw(output("", reason), {}, Sampling(temperature=0.0, max_tokens=4))
+
+
+def drawn(token: str, **logps: float) -> dict[int, SimpleNamespace]:
+    """One position: the token that was drawn, and the wanted letters' log-probabilities there."""
+    at = {IDS.get(token, ord(token[0])): SimpleNamespace(logprob=-0.5, decoded_token=token)}
+    return at | {
+        IDS[t]: SimpleNamespace(logprob=logp, decoded_token=t) for t, logp in logps.items()
+    }
+
+
+IDS = {"A": 1, "B": 2}
+
+
+def test_log_probabilities_are_known_at_every_place_of_a_letter() -> None:
+    # "</s>" is drawn and not in the text.
+    positions = [
+        drawn("[["),
+        drawn("A", A=-0.1, B=-2.5),
+        drawn("]]"),
+        drawn(" since"),
+        drawn("B", A=-5.0, B=-0.01),
+        drawn("."),
+        drawn("</s>"),
+    ]
+    found = SimpleNamespace(
+        text="[[A]] since B.",
+        finish_reason="stop",
+        token_ids=[next(iter(at)) for at in positions],
+        logprobs=positions,
+    )
+    draw = read_draw(found, IDS, Sampling(temperature=0.0, max_tokens=9))
+    assert draw.logps == (
+        TokenLogps(produced="A", start=2, logps={"A": -0.1, "B": -2.5}),
+        TokenLogps(produced="B", start=12, logps={"A": -5.0, "B": -0.01}),
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

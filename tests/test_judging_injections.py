@@ -27,6 +27,7 @@ from selfreward.judging.rubrics import (
     PairwiseRubric,
     verdict_text,
 )
+from selfreward.judging.token_logps import TokenLogps
 from selfreward.judging.verdicts import parse_pairwise
 from selfreward.records import Conversation, Message, Outcome
 
@@ -376,6 +377,6 @@ def test_any_text_is_read_by_every_target(text: str, finish_reason: str) -> None
 def test_a_guided_target_reads_probabilities_too() -> None:
     # exp(-0.1) / (exp(-0.1) + exp(-2.4)) = 1 / (1 + exp(-2.3)) = 0.9089
     target: InjectionTarget = injection_targets(LETTER)["protected"]
-    logps = {"A": -0.1, "B": -2.4}
+    logps = [TokenLogps(produced="A", start=0, logps={"A": -0.1, "B": -2.4})]
     assert target.read("A", "stop", logps) == parse_pairwise(LETTER, "A", "stop", logps)
     assert target.read("A", "stop", logps).probability_first == pytest.approx(0.9089, abs=1e-4)

@@ -18,6 +18,7 @@ from selfreward.judging.pointwise import (
     render_pointwise,
     score_labels,
 )
+from selfreward.judging.token_logps import TokenLogps
 from selfreward.records import Message, Outcome
 
 ADDITIVE = get_pointwise_rubric("pointwise_additive")
@@ -127,7 +128,8 @@ def test_each_rubric_keeps_to_its_own_scale() -> None:
 
 def test_a_failure_carries_no_number() -> None:
     for text, finish_reason in (("", "stop"), ("Score: 6", "stop"), ("x", "length")):
-        verdict = parse_pointwise(ADDITIVE, text, finish_reason, {"4": -0.1})
+        places = [_place(c, at, {"4": -0.1}) for at, c in enumerate(text)]
+        verdict = parse_pointwise(ADDITIVE, text, finish_reason, places)
         assert (verdict.choice, verdict.score, verdict.probability_first) == (None, None, None)
 
 
@@ -157,10 +159,29 @@ def test_the_expected_score_at_its_edges(logps: dict[str, float], expected: floa
 
 def test_the_score_of_a_verdict_is_the_expected_one_where_logps_are_known() -> None:
     # (.75 * 4 + .25 * 5) = 4.25
-    logps = {"4": math.log(0.75), "5": math.log(0.25)}
+    logps = [TokenLogps(produced="4", start=7, logps={"4": math.log(0.75), "5": math.log(0.25)})]
     assert parse_pointwise(SHORT, "Score: 4", "stop", logps).score == pytest.approx(4.25)
-    assert parse_pointwise(SHORT, "Score: 4", "stop", {"A": -0.1}).score == 4.0
+    bare = [_place("4", 2, {"4": -0.7, "5": -0.7})]
+    assert parse_pointwise(SHORT, "  4", "stop", bare).score == 4.5
+    without = [_place("4", 7, {"A": -0.1})]
+    assert parse_pointwise(SHORT, "Score: 4", "stop", without).score == 4.0
     assert parse_pointwise(SHORT, "No idea", "stop", logps).outcome is Outcome.UNPARSED
+
+
+def _place(produced: str, start: int, logps: dict[str, float]) -> TokenLogps:
+    return TokenLogps(produced=produced, start=start, logps=logps)
+
+
+def test_only_the_place_of_the_score_says_how_likely_it_is() -> None:
+    # The 5 of the scale is nearly certain; the 2 itself was drawn with P(2) = P(3) = 0.5.
+    places = [
+        _place("2", 7, {"2": math.log(0.5), "3": math.log(0.5), "5": -30.0}),
+        _place("5", 9, {"2": -30.0, "5": -0.01}),
+    ]
+    assert parse_pointwise(ADDITIVE, "Score: 2/5", "stop", places).score == pytest.approx(2.5)
+    # Tokens for 4 and 5 make no score for 4.5: it stands as it is written.
+    halves = [_place("4", 7, {"4": -0.1, "5": -2.3}), _place("5", 9, {"4": -9.0, "5": -0.01})]
+    assert parse_pointwise(ADDITIVE, "Score: 4.5", "stop", halves).score == 4.5
 
 
 def test_the_prompt_shows_the_task_and_the_response() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from selfreward.judging.prompts import flip_verdict, get_pairwise_rubric
 from selfreward.judging.rubrics import PAIRWISE_RUBRICS
+from selfreward.judging.token_logps import TokenLogps
 from selfreward.judging.verdicts import parse_pairwise
 from selfreward.records import Outcome, Verdict
 
@@ -116,7 +117,7 @@ def test_golden_letter_transcripts(text: str, finish_reason: str, expected: str)
 
 def test_probability_first_is_normalised_over_both_letters() -> None:
     # exp(log .6) / (exp(log .6) + exp(log .2)) = .6 / .8 = .75
-    logps = {"A": math.log(0.6), "B": math.log(0.2)}
+    logps = [TokenLogps(produced="B", start=0, logps={"A": math.log(0.6), "B": math.log(0.2)})]
     verdict = parse_pairwise(LETTER, "B", "stop", logps)
     assert verdict.choice == "second"
     assert verdict.probability_first == pytest.approx(0.75)
@@ -125,7 +126,7 @@ def test_probability_first_is_normalised_over_both_letters() -> None:
 @pytest.mark.parametrize(
     ("logps", "expected"),
     [
-        (None, None),
+        ({}, None),
         ({"A": -0.1}, None),
         ({"A": -math.inf, "B": -math.inf}, None),
         ({"A": -math.inf, "B": -1.0}, 0.0),
@@ -133,14 +134,24 @@ def test_probability_first_is_normalised_over_both_letters() -> None:
         ({"A": -5000.0, "B": 0.0}, 0.0),
     ],
 )
-def test_probability_first_at_its_edges(
-    logps: dict[str, float] | None, expected: float | None
-) -> None:
-    assert parse_pairwise(LETTER, "A", "stop", logps).probability_first == expected
+def test_probability_first_at_its_edges(logps: dict[str, float], expected: float | None) -> None:
+    places = [TokenLogps(produced="A", start=0, logps=logps)]
+    assert parse_pairwise(LETTER, "A", "stop", places).probability_first == expected
+    assert parse_pairwise(LETTER, "A", "stop").probability_first is None
+
+
+def test_only_the_place_of_the_verdict_says_how_likely_it_is() -> None:
+    text = "[[A]] since it beats B."
+    behind = TokenLogps(produced="B", start=21, logps={"A": -5.0, "B": -0.01})
+    # .8 / (.8 + .2) at the verdict; the B of the reason has P(A) of 0.007.
+    at = TokenLogps(produced="A", start=2, logps={"A": math.log(0.8), "B": math.log(0.2)})
+    found = parse_pairwise(REASONED, text, "stop", [at, behind])
+    assert (found.choice, found.probability_first) == ("first", pytest.approx(0.8))
+    assert parse_pairwise(REASONED, text, "stop", [behind]).probability_first is None
 
 
 def test_a_failure_carries_no_number() -> None:
-    logps = {"A": -0.1, "B": -2.0}
+    logps = [TokenLogps(produced="C", start=0, logps={"A": -0.1, "B": -2.0})]
     for text, finish_reason in (("", "stop"), ("x", "length"), ("C", "stop")):
         verdict = parse_pairwise(LETTER, text, finish_reason, logps)
         assert (verdict.choice, verdict.score, verdict.probability_first) == (None, None, None)
@@ -153,7 +164,11 @@ _TEXTS = st.one_of(st.text(), st.lists(_PIECES, max_size=12).map("".join))
 @given(text=_TEXTS, finish_reason=st.sampled_from(["stop", "length", "abort"]))
 def test_the_parser_reads_any_text(text: str, finish_reason: str) -> None:
     for rubric in PAIRWISE_RUBRICS.values():
-        verdict = parse_pairwise(rubric, text, finish_reason, {"A": -1.0, "B": -1.0})
+        letters = [
+            TokenLogps(produced=letter, start=at, logps={"A": -1.0, "B": -1.0})
+            for at, letter in enumerate(text)
+        ]
+        verdict = parse_pairwise(rubric, text, finish_reason, letters)
         is_choice = verdict.outcome is Outcome.CHOICE
         assert (verdict.choice is not None) == is_choice
         assert (verdict.probability_first is not None) == is_choice

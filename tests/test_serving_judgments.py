@@ -7,6 +7,7 @@ import pytest
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Draw
 from selfreward.judging.rubrics import get_pairwise_rubric
+from selfreward.judging.token_logps import TokenLogps
 from selfreward.records import ModelRef
 from selfreward.serving.pairwise import plan_pairwise
 from selfreward.serving.wire import (
@@ -25,8 +26,16 @@ VERSION = JudgeVersion(version=3, model="m", iteration=2, fingerprint="f00d")
 
 def letter(name: str, p_a: float | None = None) -> Draw:
     """A verdict of the letter rubric, with P(A) of its letter where it is given."""
-    logps = None if p_a is None else {"A": math.log(p_a), "B": math.log(1 - p_a)}
-    return Draw(text=name, finish_reason="stop", num_tokens=2, logps=logps)
+    return Draw(text=name, finish_reason="stop", num_tokens=2, logps=chances(name, p_a))
+
+
+def chances(text: str, p_a: float | None) -> tuple[TokenLogps, ...]:
+    """P(A) and P(B) at the last letter of a text that ends with its verdict."""
+    if p_a is None:
+        return ()
+    start = max(text.rfind("A"), text.rfind("B"))
+    logps = {"A": math.log(p_a), "B": math.log(1 - p_a)}
+    return (TokenLogps(produced=text[start], start=start, logps=logps),)
 
 
 def said(text: str, finish_reason: str = "stop") -> Draw:
@@ -219,7 +228,7 @@ def test_the_rationale_is_that_of_the_winner_cut_before_the_verdict() -> None:
 
 def test_the_rationale_is_of_the_order_that_names_the_winner() -> None:
     def reasoned(text: str, p_a: float) -> Draw:
-        return Draw(text=text, finish_reason="stop", num_tokens=5, logps=letter("", p_a).logps)
+        return Draw(text=text, finish_reason="stop", num_tokens=5, logps=chances(text, p_a))
 
     # (.4 + (1 - .1)) / 2 = .65: the first wins, which only the second order names.
     judgment = compared(

@@ -20,6 +20,7 @@ from selfreward.judging.balance import balance_ranks
 from selfreward.judging.prompts import ANSWER_END, ANSWER_START, MODIFIED_INSTRUCTION_HEADER
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.judging.selection import judged_prompt, needs_more
+from selfreward.judging.token_logps import TokenLogps
 from selfreward.records import (
     AnsweredInstruction,
     Corruption,
@@ -98,7 +99,9 @@ def run(logic: Any, rows: Sequence[Any], generate: Any = None) -> list[RowResult
 def draw_of(
     text: str, finish_reason: str, num_tokens: int, logps: dict[str, float] | None = None
 ) -> Draw:
-    return Draw(text=text, finish_reason=finish_reason, num_tokens=num_tokens, logps=logps)
+    # The verdict is all that is written where its chances are given.
+    places = () if logps is None else (TokenLogps(produced=text, start=0, logps=logps),)
+    return Draw(text=text, finish_reason=finish_reason, num_tokens=num_tokens, logps=places)
 
 
 def no_engine(request: GenerationRequest, seed: int) -> str:

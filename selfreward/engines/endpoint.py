@@ -16,6 +16,7 @@ import tenacity
 
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest
 from selfreward.errors import ConfigError, EngineError, EngineTimeoutError, TransientEngineError
+from selfreward.judging.token_logps import TokenLogps, token_starts
 from selfreward.records import ModelRef
 
 API_KEY = "SELFREWARD_ENDPOINT_KEY"
@@ -201,7 +202,9 @@ def completion_of(request: GenerationRequest, model: ModelRef, text: str) -> Com
                 text=choice["message"].get("content") or "",
                 finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
                 num_tokens=int(usage.get("completion_tokens") or 0) // num_choices,
-                logps=_logps(request, choice.get("logprobs")),
+                logps=_logps(
+                    request, choice["message"].get("content") or "", choice.get("logprobs")
+                ),
             )
             for choice in sorted(data["choices"], key=lambda c: c.get("index", 0))
         )
@@ -220,16 +223,21 @@ def completion_of(request: GenerationRequest, model: ModelRef, text: str) -> Com
     )
 
 
-def _logps(request: GenerationRequest, logprobs: Any) -> dict[str, float] | None:
-    """Log-probabilities of the wanted texts at the last position where one was produced."""
+def _logps(request: GenerationRequest, text: str, logprobs: Any) -> tuple[TokenLogps, ...]:
+    """Log-probabilities of the wanted texts wherever one was produced."""
     wanted = request.sampling.logps_of
-    for position in reversed((logprobs or {}).get("content") or []):
-        if position["token"].strip() in wanted:
-            found: dict[str, float] = {}
-            for entry in [position, *position.get("top_logprobs", [])]:
-                text = entry["token"].strip()
-                # A letter may come with and without a space in front: both are that letter.
-                if text in wanted and math.isfinite(entry["logprob"]):
-                    found[text] = max(found.get(text, -math.inf), entry["logprob"])
-            return found
-    return None
+    positions = (logprobs or {}).get("content") or []
+    places = []
+    starts = token_starts(text, [position["token"] for position in positions])
+    for position, start in zip(positions, starts, strict=True):
+        produced = position["token"].strip()
+        if produced not in wanted or start is None:
+            continue
+        found: dict[str, float] = {}
+        for entry in [position, *position.get("top_logprobs", [])]:
+            name = entry["token"].strip()
+            # A letter may come with and without a space in front: both are that letter.
+            if name in wanted and math.isfinite(entry["logprob"]):
+                found[name] = max(found.get(name, -math.inf), entry["logprob"])
+        places.append(TokenLogps(produced=produced, start=start, logps=found))
+    return tuple(places)

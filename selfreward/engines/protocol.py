@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from selfreward.judging.token_logps import TokenLogps
 from selfreward.records import Conversation, ModelRef
 
 
@@ -35,8 +36,8 @@ class Sampling:
     json_schema: str | None = None
     """Guided decoding: the text is JSON of this schema."""
     logps_of: tuple[str, ...] = ()
-    """Texts of one token each, e.g. ("A", "B"): their log-probabilities at the last position
-    where one of them was produced come back in `Draw.logps`."""
+    """Texts of one token each, e.g. ("A", "B"): their log-probabilities at every place where one
+    of them was produced come back in `Draw.logps`."""
     wants_token_ids: bool = False
     """Whether `Draw.token_ids` is asked for."""
 
@@ -65,14 +66,13 @@ class Draw:
     """One sampled text.
 
     `finish_reason` is `stop` or `length`; `num_tokens` counts generated tokens, or those of a
-    scored target; `logps` holds the natural log-probabilities of `Sampling.logps_of`, where asked
-    for and found.
+    scored target; `logps` holds the places where one of `Sampling.logps_of` was produced.
     """
 
     text: str
     finish_reason: str
     num_tokens: int
-    logps: dict[str, float] | None = None
+    logps: tuple[TokenLogps, ...] = ()
     score: float | None = None
     """Of a target: the sum of its tokens' natural log-probabilities from a language model, or the
     reward from a classifier."""

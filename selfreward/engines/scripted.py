@@ -21,6 +21,7 @@ from selfreward.engines.protocol import Completion, Delta, Draw, GenerationReque
 from selfreward.engines.replica import Board, BoardClient, ReplicaSpec, WeightsGate
 from selfreward.errors import TransientEngineError
 from selfreward.judging import prompts
+from selfreward.judging.token_logps import TokenLogps
 from selfreward.records import ModelRef
 
 CHARS_PER_TOKEN = 4
@@ -161,11 +162,12 @@ def judge_draw(
     if request.sampling.temperature == 0:
         # A greedy verdict is the likelier one by its own probabilities.
         p_first = max(p_first, 1 - p_first) if first else min(p_first, 1 - p_first)
-    logps = None
+    logps: tuple[TokenLogps, ...] = ()
     if len(request.sampling.logps_of) == 2:
         p = min(max(p_first, 1e-6), 1 - 1e-6)
         values = (math.log(p), math.log1p(-p))
-        logps = dict(zip(request.sampling.logps_of, values, strict=True))
+        found = dict(zip(request.sampling.logps_of, values, strict=True))
+        logps = _last_written(text, found)
     return Draw(text=text, finish_reason="stop", num_tokens=len(text.split()), logps=logps)
 
 
@@ -188,12 +190,23 @@ def rate_draw(
     if marks and dice.unit("verdict") < skill:
         score = low + round(marks[-1] / 9 * (high - low))
     labels = request.sampling.logps_of
-    logps = None
+    by_label: dict[str, float] = {}
     if labels:
         share = math.log(0.1 / max(1, len(labels) - 1))
-        logps = {x: math.log(0.9) if x == str(score) else share for x in labels}
+        by_label = {x: math.log(0.9) if x == str(score) else share for x in labels}
     text = f"What is said bears on the task ({dice.tag()}).\nScore: {score}"
-    return Draw(text=text, finish_reason="stop", num_tokens=len(text.split()), logps=logps)
+    return Draw(
+        text=text,
+        finish_reason="stop",
+        num_tokens=len(text.split()),
+        logps=_last_written(text, by_label),
+    )
+
+
+def _last_written(text: str, logps: dict[str, float]) -> tuple[TokenLogps, ...]:
+    """The log-probabilities where the last of their texts stands, which is the verdict."""
+    start, produced = max(((text.rfind(label), label) for label in logps), default=(-1, ""))
+    return () if start < 0 else (TokenLogps(produced=produced, start=start, logps=logps),)
 
 
 def draw(request: GenerationRequest, index: int, model: ModelRef, config: ScriptedConfig) -> Draw:

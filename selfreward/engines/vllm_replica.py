@@ -24,6 +24,7 @@ from selfreward.engines.protocol import (
 from selfreward.engines.replica import Board, BoardClient, ReplicaSpec, WeightsGate
 from selfreward.engines.token_prompts import GrownOutput, TokenPrompt, refused
 from selfreward.errors import EngineError
+from selfreward.judging.token_logps import TokenLogps, token_starts
 from selfreward.records import ModelRef
 
 GIB = 1 << 30
@@ -149,24 +150,29 @@ def read_draw(output: Any, logps_ids: dict[str, int], sampling: Sampling) -> Dra
         text=output.text,
         finish_reason="length" if output.finish_reason == "length" else "stop",
         num_tokens=len(output.token_ids),
-        logps=_logps(output, logps_ids) if logps_ids else None,
+        logps=_logps(output, logps_ids) if logps_ids else (),
         token_ids=tuple(output.token_ids) if sampling.wants_token_ids else None,
     )
 
 
-def _logps(output: Any, logps_ids: dict[str, int]) -> dict[str, float] | None:
-    """Log-probabilities at the last position where one of the wanted tokens was produced.
+def _logps(output: Any, logps_ids: dict[str, int]) -> tuple[TokenLogps, ...]:
+    """Log-probabilities wherever one of the wanted tokens was produced.
 
     They are those the token was drawn from before temperature, and after the mask of a guided
     decoding: over the choices alone they add up to 1.
     """
-    wanted = set(logps_ids.values())
-    for token_id, at in zip(
-        reversed(output.token_ids), reversed(output.logprobs or []), strict=False
-    ):
-        if token_id in wanted:
-            return {text: at[i].logprob for text, i in logps_ids.items() if i in at}
-    return None
+    texts = {token_id: text for text, token_id in logps_ids.items()}
+    drawn = list(zip(output.token_ids, output.logprobs or [], strict=False))
+    written = [at[i].decoded_token or "" if i in at else "" for i, at in drawn]
+    return tuple(
+        TokenLogps(
+            produced=texts[token_id],
+            start=start,
+            logps={text: at[i].logprob for text, i in logps_ids.items() if i in at},
+        )
+        for (token_id, at), start in zip(drawn, token_starts(output.text, written), strict=True)
+        if token_id in texts and start is not None
+    )
 
 
 class VLLMReplica:

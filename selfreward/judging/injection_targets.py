@@ -6,6 +6,7 @@ that lose their meaning, and a verdict by guided decoding instead of one searche
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ from selfreward.judging.rubrics import (
     verdict_regex,
     verdict_text,
 )
+from selfreward.judging.token_logps import TokenLogps
 from selfreward.judging.verdicts import opens_with_refusal, parse_pairwise
 from selfreward.records import Conversation, Message, Outcome, Verdict
 
@@ -65,7 +67,7 @@ class InjectionTarget:
             Message(role="user", content=text),
         )
 
-    def read(self, text: str, finish_reason: str, logps: dict[str, float] | None = None) -> Verdict:
+    def read(self, text: str, finish_reason: str, logps: Sequence[TokenLogps] = ()) -> Verdict:
         """Returns the verdict of a completion, as the judge reads it or as a careless one would."""
         if self.guided:
             return parse_pairwise(self.rubric, text, finish_reason, logps)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from selfreward.errors import ConfigError
 from selfreward.judging.blocks import block_tag, conversation_text, neutralised
+from selfreward.judging.token_logps import TokenLogps, logps_at
 from selfreward.judging.verdicts import opens_with_refusal
 from selfreward.records import Conversation, Message, Outcome, Verdict
 
@@ -236,6 +237,7 @@ _SCORE_MARK = re.compile(
     rf"""(?<![A-Za-z])score[*_`]{{0,3}}[ \t]{{0,4}}:[ \t*_`"'<(\[]{{0,8}}({_NUMBER})""",
     re.IGNORECASE,
 )
+_SCORE_WORD = "Score: "
 _DENOMINATOR = re.compile(rf"[ \t]{{0,4}}(?:/|out[ ]of\b)[ \t*_`]{{0,4}}({_NUMBER})", re.I)
 _CLOSERS = "*_`\"'>)]"
 # What makes the number before it another one than it seems: 4th, 4%, 3-4, 3 or 4, 3,5.
@@ -256,6 +258,17 @@ class _ScoreMark:
     value: float | None
     start: int
     end: int
+    number: str
+    """As it is written; it ends at `end`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WrittenScore:
+    """The score a text ends in, and where its number begins in the text."""
+
+    value: float
+    number: str
+    start: int
 
 
 def _value(rubric: PointwiseRubric, number: str, rest: str) -> float | None:
@@ -272,7 +285,7 @@ def _value(rubric: PointwiseRubric, number: str, rest: str) -> float | None:
 
 def _marks(rubric: PointwiseRubric, text: str) -> list[_ScoreMark]:
     return [
-        _ScoreMark(_value(rubric, m[1], text[m.end() : m.end() + 40]), m.start(), m.end())
+        _ScoreMark(_value(rubric, m[1], text[m.end() : m.end() + 40]), m.start(), m.end(), m[1])
         for m in _SCORE_MARK.finditer(text)
     ]
 
@@ -284,10 +297,13 @@ def _is_cut_in(rubric: PointwiseRubric, text: str, mark: _ScoreMark) -> bool:
     return rest == "." or (rest == "" and could_grow)
 
 
-def _written_score(rubric: PointwiseRubric, text: str, complete: bool) -> float | None:
+def _written_score(rubric: PointwiseRubric, text: str, complete: bool) -> _WrittenScore | None:
     stripped = text.strip()
+    shift = 0
     if not rubric.wants_reason and len(stripped) <= 40 and _NUMBER_ONLY.fullmatch(stripped):
-        text = f"Score: {stripped}"
+        # Only its score is written: it is read as if the word stood before it.
+        shift = len(_SCORE_WORD) - (len(text) - len(text.lstrip()))
+        text = f"{_SCORE_WORD}{stripped}"
     marks = _marks(rubric, text)
     if len({m.value for m in marks}) > 1:
         if not complete:
@@ -296,14 +312,17 @@ def _written_score(rubric: PointwiseRubric, text: str, complete: bool) -> float 
         marks = [m for m in marks if m.start >= last_line_start]
     if len({m.value for m in marks}) != 1 or (not complete and _is_cut_in(rubric, text, marks[-1])):
         return None
-    return marks[-1].value
+    last = marks[-1]
+    if last.value is None:
+        return None
+    return _WrittenScore(last.value, last.number, last.end - len(last.number) - shift)
 
 
 def parse_pointwise(
     rubric: PointwiseRubric,
     text: str,
     finish_reason: str,
-    logps: Mapping[str, float] | None = None,
+    logps: Sequence[TokenLogps] = (),
 ) -> Verdict:
     """Reads the score of a pointwise judgment. Accepts any text and never raises.
 
@@ -320,14 +339,17 @@ def parse_pointwise(
        (`3-4`). Code that follows the paper clips such numbers, which makes a five out of a judge
        that counts to ten; here the judgment failed and is counted as failed.
 
-    With `logps`, natural log-probabilities of the tokens at the score's place, the score is their
-    `expected_score` and not the written one, which still has to be there.
+    `logps` are natural log-probabilities of the scores where one was produced. With those at the
+    place of the written score the score is their `expected_score`; the written one still has to be
+    there. A number of several tokens (`4.5`) is the score as it is written.
     """
     truncated = finish_reason == "length"
-    score = _written_score(rubric, text, complete=not truncated)
-    if score is not None:
-        expected = None if logps is None else expected_score(logps, rubric.scale)
-        return Verdict(outcome=Outcome.SCORE, score=score if expected is None else expected)
+    written = _written_score(rubric, text, complete=not truncated)
+    if written is not None:
+        there = logps_at(logps, written.number, written.start, written.start + 1)
+        expected = None if there is None else expected_score(there, rubric.scale)
+        score = written.value if expected is None else expected
+        return Verdict(outcome=Outcome.SCORE, score=score)
     if truncated:
         return Verdict(outcome=Outcome.TRUNCATED)
     if opens_with_refusal(text):

@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 
 from selfreward.judging.rubrics import PairwiseRubric, find_verdict
+from selfreward.judging.token_logps import TokenLogps, logps_at
 from selfreward.records import Outcome, Verdict
 
 REFUSAL_CHARS = 240
@@ -27,7 +29,7 @@ _REFUSAL = re.compile(
 )
 
 
-def _probability_first(logps: dict[str, float] | None) -> float | None:
+def _probability_first(logps: Mapping[str, float] | None) -> float | None:
     """P(A) / (P(A) + P(B)) of the two verdict letters; None unless both are known and finite."""
     if logps is None or "A" not in logps or "B" not in logps:
         return None
@@ -48,7 +50,7 @@ def parse_pairwise(
     rubric: PairwiseRubric,
     text: str,
     finish_reason: str,
-    logps: dict[str, float] | None = None,
+    logps: Sequence[TokenLogps] = (),
 ) -> Verdict:
     """Reads the verdict of a pairwise judgment. Accepts any text and never raises.
 
@@ -62,8 +64,9 @@ def parse_pairwise(
     4. No verdict and the text opens with a refusal to judge: refused.
     5. Anything else: unparsed.
 
-    `logps` are natural log-probabilities of the verdict letters; with both of them a choice
-    carries `probability_first`, the share of A in the probability of A and B.
+    `logps` are natural log-probabilities of the verdict letters where one was produced. With both
+    of them at the place of the verdict that was read, a choice carries `probability_first`, the
+    share of A in the probability of A and B; other places have no say.
     """
     truncated = finish_reason == "length"
     mark = find_verdict(rubric, text, complete=not truncated)
@@ -73,7 +76,9 @@ def parse_pairwise(
         return Verdict(
             outcome=Outcome.CHOICE,
             choice="first" if mark.letter == "A" else "second",
-            probability_first=_probability_first(logps),
+            probability_first=_probability_first(
+                logps_at(logps, mark.letter, mark.start, mark.end)
+            ),
         )
     if truncated:
         return Verdict(outcome=Outcome.TRUNCATED)
