@@ -201,6 +201,7 @@ def compare(
 
 app.command()(cli_inspect.explain)
 app.command()(cli_inspect.export)
+app.command()(cli_inspect.report)
 app.command()(cli_model.predict)
 app.command()(cli_model.chat)
 app.command()(cli_serve.serve)

@@ -1,4 +1,4 @@
-"""Commands that read a finished or half-finished run: `selfreward explain`, `selfreward export`.
+"""Commands that read a finished or half-finished run: `selfreward explain`, `export`, `report`.
 
 Heavy imports wait for their command.
 """
@@ -70,3 +70,16 @@ def export(
         return
     done = export_rows(run_dir, what, iteration or LATEST, out, form or "dataset")
     typer.echo(f"{done.num_rows} {what} of iteration {done.iteration}: {done.out}")
+
+
+def report(
+    run_dir: _Run,
+    out: Annotated[
+        str | None, typer.Option(help="The file or URL to write; RUN/report.html by default.")
+    ] = None,
+) -> None:
+    """Write a run's page: curves, funnel, costs, biases and sample pairs in one HTML file."""
+    from selfreward.layout import Layout
+    from selfreward.reports.page.write import write_page
+
+    typer.echo(f"report: {write_page(Layout(run_dir), out)}")

@@ -42,6 +42,11 @@ class Layout:
         return join(self.root, "current.json")
 
     @property
+    def report(self) -> str:
+        """The page of the run, for people."""
+        return join(self.root, "report.html")
+
+    @property
     def pool(self) -> str:
         return join(self.root, "pool")
 

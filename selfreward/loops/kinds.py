@@ -2,10 +2,11 @@
 
 from selfreward.config import RunConfig
 from selfreward.errors import ConfigError
-from selfreward.layout import Layout
+from selfreward.layout import Layout, absolute_path
 from selfreward.loops.custom_llm import run_custom_llm
 from selfreward.loops.self_rewarding import run_self_rewarding
 from selfreward.loops.self_taught import run_self_taught
+from selfreward.reports.page.write import keep_page
 from selfreward.reports.progress import Display
 
 # Sections that a loop does not read.
@@ -26,14 +27,19 @@ _LOOPS = {
 
 
 def run_loop(config: RunConfig, force: str | None = None, display: Display | None = None) -> Layout:
-    """Runs the loop of `loop.kind` and returns where it lies.
+    """Runs the loop of `loop.kind`, writes the page of the run however the attempt ended, and
+    returns where it lies.
 
     Raises:
         UserError: something the user can mend, in one line.
         SelfRewardError: the engines or the training failed for good.
     """
     check_sections(config)
-    return _LOOPS[config.loop.kind](config, force, display)
+    told = display or Display()
+    try:
+        return _LOOPS[config.loop.kind](config, force, told)
+    finally:
+        keep_page(Layout(absolute_path(config.run_dir)), told)
 
 
 def check_sections(config: RunConfig) -> None:

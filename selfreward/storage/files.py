@@ -133,6 +133,20 @@ def list_files(url: str, suffix: str = "") -> list[str]:
     return _guarded("list", url, look)
 
 
+def find_files(url: str, name: str) -> list[str]:
+    """Returns the paths, relative to a folder, of the files of one name in and below it, sorted;
+    [] if absent."""
+    fs, path = filesystem(url)
+
+    def look() -> list[str]:
+        fs.invalidate_cache()  # as in `list_files`
+        root = path.rstrip("/")
+        found = (p[len(root) :].lstrip("/") for p in fs.find(root))
+        return sorted(p for p in found if p.rpartition("/")[2] == name)
+
+    return _guarded("list", url, look)
+
+
 def count_files(url: str) -> int:
     """Returns how many files a folder holds, those in folders inside it too; 0 if absent."""
     fs, path = filesystem(url)
