@@ -235,6 +235,9 @@ class SelectConfig(Section):
 class EvaluationConfig(Section):
     heldout_pairs: int = Field(default=64, ge=2)
     """Instructions kept out of training, whose constructed pairs measure every judge."""
+    kl_prompts: int = Field(default=64, ge=0)
+    """Held-out instructions that a model of the self-rewarding loop answers once more, at
+    temperature 1 and without a cut of the distribution, for its KL to M0; 0 measures none."""
     validation_pairs: int = Field(default=32, ge=0)
     """Further instructions, kept for choosing the best checkpoint."""
     labelled_pairs: tuple[str, ...] = ()

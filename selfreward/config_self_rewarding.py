@@ -128,5 +128,6 @@ class CollapseConfig(Section):
     """Largest share of new instructions dropped as too similar to kept ones."""
     min_seed_agreement: float | None = Field(default=None, ge=-1, le=1)
     """Least Kendall tau between the scores of this model and of the frozen seed."""
-    max_kl: float | None = Field(default=20.0, gt=0)
-    """Largest KL(M_t || M_0) per response, in nats, on responses of M_t."""
+    max_kl_per_token: float | None = Field(default=1.0, gt=0)
+    """Largest KL(M_t || M_0) in nats per token, on responses that M_t samples at temperature 1.
+    Per response it would grow with the length of the answers."""

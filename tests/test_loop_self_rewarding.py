@@ -203,13 +203,13 @@ def test_a_collapse_stops_the_loop_and_the_last_good_model_stays(
         f"run_dir={tmp_path / 'run'}",
         "loop.iterations=3",
         "collapse.max_length_ratio=1.0001",
-        "collapse.max_kl=0.001",
+        "collapse.max_kl_per_token=0.001",
     )
     assert "starting" not in out
     assert "train M" not in out
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert "stopped after iteration 1, 2 left: the loop is collapsing; M0 stays current" in out
-    assert "collapse.max_kl" in out
+    assert "collapse.max_kl_per_token" in out
     assert not (tmp_path / "run" / "iter_03").exists()
     assert json.loads((tmp_path / "run" / "iter_01" / "promotion.json").read_text())["stopped"]
     current = json.loads((tmp_path / "run" / "current.json").read_text())["current"]

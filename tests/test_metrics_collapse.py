@@ -15,7 +15,7 @@ HEALTHY = CollapseFigures(
     distinct_2=0.66,
     near_duplicate_rate=0.18,
     seed_agreement=0.42,
-    kl=6.4,
+    kl_per_token=0.12,
 )
 # What is given, the threshold it crosses, and one just inside.
 CROSSED = [
@@ -25,7 +25,7 @@ CROSSED = [
     ("distinct_2", "min_distinct_2", 0.1, 0.08, 0.12),
     ("near_duplicate_rate", "max_near_duplicates", 0.9, 0.93, 0.89),
     ("seed_agreement", "min_seed_agreement", 0.2, -0.1, 0.3),
-    ("kl", "max_kl", 20.0, 21.5, 19.5),
+    ("kl_per_token", "max_kl_per_token", 1.0, 1.2, 0.9),
 ]
 
 
@@ -62,9 +62,15 @@ def test_every_threshold_of_the_config_is_watched() -> None:
 
 
 def test_several_crossed_thresholds_give_a_line_each_in_order() -> None:
-    figures = CollapseFigures(kl=30.0, saturation=1.0, mean_length=9000.0, length_ratio=9.0)
+    figures = CollapseFigures(
+        kl_per_token=1.5, saturation=1.0, mean_length=9000.0, length_ratio=9.0
+    )
     keys = [line.split(":")[0] for line in collapse_reasons(figures, CollapseConfig())]
-    assert keys == ["collapse.max_saturation", "collapse.max_length_ratio", "collapse.max_kl"]
+    assert keys == [
+        "collapse.max_saturation",
+        "collapse.max_length_ratio",
+        "collapse.max_kl_per_token",
+    ]
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])

@@ -36,6 +36,13 @@ def sample(keep_truncated: bool = False, **fields: Any) -> Sample:
     )
 
 
+def test_the_first_rows_of_a_shard_alone_where_so_many_are_wanted(tmp_path: Path) -> None:
+    rows = [ask(f"Task {i}") for i in range(4)]
+    url = shard(tmp_path, "pool", rows, Instruction)
+    assert [r.id for r in sample(max_rows=3).read([url])] == [r.id for r in rows[:3]]
+    assert len(sample().read([url])) == 4
+
+
 def test_usable_draws_are_candidates_and_a_row_without_any_is_dropped_once() -> None:
     texts: dict[str, tuple[str | Draw, str | Draw]] = {
         "both": (" one \n", "two"),

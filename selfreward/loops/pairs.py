@@ -31,7 +31,8 @@ ASIDE = ("heldout", "validation")
 _TAKEN = {
     *ASIDE,
     *("responses", "perplexity", "scored"),
-    *("own_ratings", "own_likelihood", "seed_ratings", "seed_likelihood"),
+    *("own_ratings", "seed_ratings"),
+    *("kl_responses", "own_likelihood", "seed_likelihood"),
 }
 SPLITS = ("train", *ASIDE)
 # Reading, deduplicating and writing a pool; a day is more than any file of instructions takes.

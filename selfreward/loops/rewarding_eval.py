@@ -7,6 +7,7 @@ What compares answers is never the model under test: the frozen seed, another mo
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from selfreward.config import SamplingConfig
 from selfreward.config_loading import identity
 from selfreward.evaluation import rewarding
 from selfreward.judging.pointwise import PointwiseRubric
@@ -26,6 +27,7 @@ from selfreward.stages.sample import Sample
 from selfreward.stages.versus import Versus
 from selfreward.storage import files
 from selfreward.storage.manifest import read_manifest
+from selfreward.storage.shards import sealed_shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,30 @@ class Examination:
             "answer held-out instructions", logic, model, "responses", instructions, recipe
         )
 
+    def _kl_answers(self, model: PlacedModel) -> Source:
+        """Answers that estimate the KL: drawn from the model's whole distribution, as the estimate
+        wants them (`metrics.likelihoods.kl_report`); those cut at the limit are as good."""
+        source, wanted = self.measured.instructions, self.config.evaluation.kl_prompts
+        sampling = SamplingConfig(
+            temperature=1.0, top_p=1.0, max_tokens=self.config.respond.sampling.max_tokens
+        )
+        logic = Sample(
+            num_responses=1,
+            sampling=sampling,
+            keep_truncated=True,
+            stored="instruction",
+            seed=self.config.loop.seed,
+            # As many of each shard, at least `kl_prompts` together.
+            max_rows=-(-wanted // len(sealed_shards(source.folder))),
+            name="kl",
+        )
+        recipe = {
+            "sampling": identity(sampling),
+            "kl_prompts": wanted,
+            "seed": self.config.loop.seed,
+        }
+        return self._step("answers for the KL", logic, model, "kl_responses", source, recipe)
+
     def examine(self, model: PlacedModel, rivals: dict[str, int]) -> dict[str, Any]:
         """Returns the figures of one model, and writes them as `figures.json`.
 
@@ -90,13 +116,19 @@ class Examination:
             figures["perplexity"] = self._cluster(
                 rewarding.perplexity_figures, likely.folder, config, seed
             )
-        own_likely = self._likelihood(model, answers, "own_likelihood", "sampled")
+        kl_answers = self._kl_answers(model) if iteration and config.kl_prompts else None
+        if kl_answers is not None:
+            own_likely = self._likelihood(model, kl_answers, "own_likelihood", "sampled")
         # The seed comes last: the weights are swapped once.
         if iteration > 0:
-            by_seed = self._likelihood(model, answers, "seed_likelihood", "sampled", self.seed)
-            figures["kl"] = self._cluster(
-                rewarding.kl_figures, own_likely.folder, by_seed.folder, config, seed
-            )
+            figures["kl"] = None
+            if kl_answers is not None:
+                by_seed = self._likelihood(
+                    model, kl_answers, "seed_likelihood", "sampled", self.seed
+                )
+                figures["kl"] = self._cluster(
+                    rewarding.kl_figures, own_likely.folder, by_seed.folder, config, seed
+                )
             rated = self._rate(model, answers, "seed_ratings", judge=self.seed)
             figures["seed_agreement"] = self._cluster(
                 rewarding.agreement_figures, answers.folder, own.folder, rated.folder, config, seed
@@ -169,7 +201,7 @@ class Examination:
             distinct_2=None if creation is None else _distinct_2(creation["diversity"]),
             near_duplicate_rate=similar,
             seed_agreement=(figures.get("seed_agreement") or {}).get("kendall_tau"),
-            kl=(figures.get("kl") or {}).get("kl"),
+            kl_per_token=(figures.get("kl") or {}).get("kl_per_token"),
         )
         # The seed is what is compared with: it cannot have collapsed.
         reasons_found = collapse_reasons(watched, self.config.collapse) if iteration else []

@@ -19,7 +19,7 @@ class CollapseFigures:
     """What is watched in an iteration; None was not measured.
 
     Example: `CollapseFigures(saturation=0.22, tie_rate=0.1, mean_length=512.0, length_ratio=1.3,
-    distinct_2=0.66, near_duplicate_rate=0.18, seed_agreement=0.42, kl=6.4)`
+    distinct_2=0.66, near_duplicate_rate=0.18, seed_agreement=0.42, kl_per_token=0.12)`
     """
 
     saturation: float | None = None
@@ -36,8 +36,8 @@ class CollapseFigures:
     """Share of the new instructions dropped as too similar to kept ones."""
     seed_agreement: float | None = None
     """Kendall's tau-b with the frozen seed's scores."""
-    kl: float | None = None
-    """KL(M_t || M_0) in nats per response."""
+    kl_per_token: float | None = None
+    """KL(M_t || M_0) in nats per token."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a dictionary of plain values; JSON-ready where the figures are finite."""
@@ -103,7 +103,12 @@ _RULES = (
         "min",
         "the agreement with the frozen seed's scores is a Kendall tau of {}",
     ),
-    _Rule("kl", "max_kl", "max", "the KL to the first model is {} nats per response"),
+    _Rule(
+        "kl_per_token",
+        "max_kl_per_token",
+        "max",
+        "the KL to the first model is {} nats per token",
+    ),
 )
 
 

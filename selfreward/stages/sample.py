@@ -40,11 +40,13 @@ class Sample:
     keep_truncated: bool
     stored: Stored
     seed: int
+    max_rows: int | None = None
+    """Instructions of a shard that are answered, the first ones; None: all."""
     name: str = "sample"
     out_type: type[SampledInstruction] = SampledInstruction
 
     def read(self, inputs: Sequence[str]) -> list[Instruction]:
-        return read_instructions(inputs[0], self.stored)
+        return read_instructions(inputs[0], self.stored)[: self.max_rows]
 
     async def process(
         self, rows: Sequence[Instruction], generate: Generate
