@@ -101,6 +101,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         await service.hold.wait()
         return "done"
 
+    @app.post("/reading", dependencies=[Depends(require("user")), Depends(admitted)])
+    async def reading(body: Annotated[dict[str, Any], Body()]) -> str:
+        return "read"
+
     @app.get("/stream", dependencies=[Depends(require("user")), Depends(admitted)])
     async def stream(breaks: bool = False) -> StreamingResponse:
         async def lines() -> AsyncIterator[str]:
@@ -474,6 +478,53 @@ def test_a_full_queue_503_and_a_place_after_it(make: Make) -> None:
     asyncio.run(scenario())
     assert service.access.admission.in_flight == 0
     assert service.access.admission.num_refused == 1
+
+
+def test_who_has_no_key_or_no_place_is_refused_before_the_body_arrives(make: Make) -> None:
+    service = make(limits={"max_queued": 1})
+
+    async def answer(path: str, key: str | None, method: str = "POST") -> tuple[int, int]:
+        """Status, and the places taken while the body is waited for, of which nothing comes."""
+        status: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            status.append(-service.access.admission.in_flight)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                status.append(message["status"])
+
+        headers = [(b"host", b"localhost"), (b"content-length", b"100")]
+        if key is not None:
+            headers.append((b"authorization", f"Bearer {key}".encode()))
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "scheme": "http",
+            "headers": headers,
+            "client": ("127.0.0.1", 1),
+            "server": ("localhost", 80),
+        }
+        await asyncio.wait_for(service.app(scope, receive, send), 10)  # type: ignore[arg-type]
+        return status[0], len(status)
+
+    async def scenario() -> None:
+        assert await answer("/reading", None) == (401, 1)
+        assert await answer("/reading", "sr-unknown") == (401, 1)
+        # The body is waited for, in the one place there is.
+        assert await answer("/reading", service.user) == (-1, 1)
+        assert await answer("/nowhere", None) == (404, 1)
+        assert await answer("/page", None, "GET") == (200, 1)
+        async with service.access.admission.admit():
+            assert await answer("/reading", service.user) == (503, 1)
+
+    asyncio.run(scenario())
+    assert service.access.admission.in_flight == 0
 
 
 def test_a_stream_holds_its_place_to_its_end(make: Make) -> None:

@@ -1,18 +1,18 @@
 """What a route depends on to be let in: a key of the right role, the rate, a place in the queue.
 
-Routes say `Depends(require("user"))` and, where the engine has work to do, `Depends(admitted)`
-after it; `install_access` gives an application what these need.
+Routes say `Depends(require("user"))` and, where the engine has work to do, `Depends(admitted)`;
+`install_access` gives an application what these need.
 """
 
 import base64
 import binascii
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import FastAPI, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
 
 from selfreward.config_serving import ServingConfig
 from selfreward.errors import ConfigError
@@ -63,8 +63,8 @@ def install_access(app: FastAPI, access: Access) -> None:
     app.state.access = access
 
 
-def require(role: Role) -> Callable[..., Awaitable[Caller]]:
-    """Makes a dependency that gives the `Caller`; an admin's key serves as a user's too.
+class Require:
+    """A dependency that gives the `Caller`; an admin's key serves as a user's too.
 
     A key comes as `Authorization: Bearer KEY`, or as the password of `Basic`, which is what an
     address `http://any:KEY@host/…` is turned into by clients that cannot be given headers.
@@ -74,7 +74,11 @@ def require(role: Role) -> Callable[..., Awaitable[Caller]]:
             429 beyond the rate, 503 where keys or rate cannot be looked up.
     """
 
-    async def caller(
+    def __init__(self, role: Role) -> None:
+        self._role = role
+
+    async def __call__(
+        self,
         request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
     ) -> Caller:
@@ -86,31 +90,29 @@ def require(role: Role) -> Callable[..., Awaitable[Caller]]:
             who = Caller(name="anonymous", role="admin")
             counted = f"host:{request.client.host if request.client else 'unknown'}"
         else:
-            token = bearer.credentials if bearer else _password(request)
-            who = _identified(access.keys, token)
+            who = identified(access.keys, request.headers)
             counted = f"key:{who.name}"
         request.state.caller = who.name
         if access.limiter is not None:
             await access.limiter.count(counted)
-        if role == "admin" and who.role != "admin":
+        if self._role == "admin" and who.role != "admin":
             raise api_error(403, "admin_only", "this route wants an admin's key")
         return who
 
-    return caller
+
+def require(role: Role) -> Require:
+    """Makes the dependency of routes for this role."""
+    return Require(role)
 
 
-async def admitted(request: Request) -> AsyncIterator[None]:
-    """A dependency that holds a place in the queue until the answer is sent, a stream to its end.
-
-    Raises:
-        ApiError: 503 `queue_full`.
-    """
-    access: Access = request.app.state.access
-    async with access.admission.admit():
-        yield
+async def admitted() -> None:
+    """Marks a route whose requests hold a place in the queue from before their body is read until
+    the answer is sent, a stream to its end (`guard.Guard`)."""
 
 
-def _identified(keys: KeyRing, token: str | None) -> Caller:
+def identified(keys: KeyRing, headers: Headers) -> Caller:
+    """Whose key a request carries. Raises ApiError: 401, or 503 where keys cannot be looked up."""
+    token = _token(headers)
     if not token:
         message = "no API key: send the header `Authorization: Bearer sr-…`"
         raise api_error(401, "missing_api_key", message, headers=_CHALLENGE)
@@ -127,12 +129,14 @@ def _identified(keys: KeyRing, token: str | None) -> Caller:
     return who
 
 
-def _password(request: Request) -> str | None:
-    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+def _token(headers: Headers) -> str | None:
+    scheme, _, sent = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return sent.strip()
     if scheme.lower() != "basic":
         return None
     try:
-        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
+        return base64.b64decode(sent.strip(), validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return None
 

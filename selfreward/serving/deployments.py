@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ray import serve
+from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
 from selfreward.config_serving import AutoscalingConfig, ServingConfig
@@ -47,6 +48,8 @@ APP_NAME = "selfreward"
 PENDING_FACTOR = 2
 """Requests a replica may hold, as a multiple of what is let in: never the reason for a refusal."""
 
+RETRY_AFTER_S = 5.0
+"""Told with the 503 of Ray Serve's proxy, which has seen no request end."""
 ASK_TIMEOUT_S = 60.0
 """For a replica that starts to be told its version; Serve then starts another one."""
 
@@ -162,6 +165,9 @@ def build_application(
     ingress = serve.deployment(serve.ingress(ingress_app)(), name="ingress").options(
         num_replicas=config.num_ingress,
         max_ongoing_requests=PENDING_FACTOR * config.limits.max_queued,
+        # Beyond what the ingress itself refuses, for those that only hold a connection.
+        max_queued_requests=config.limits.max_queued,
+        backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 0},
     )
     return ingress.bind(bound_versions, engine, *((shadow,) if shadow is not None else ()))

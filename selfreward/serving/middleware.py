@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from selfreward.config_serving import ServingConfig
+from selfreward.serving.guard import Guard
 from selfreward.serving.http_errors import ApiError, UnexpectedErrors, api_error, error_response
 
 _LOG = logging.getLogger("selfreward.serving.access")
@@ -51,10 +52,11 @@ _PAGE_TYPES = ("text/html", "text/css", "text/javascript", "image/", "font/")
 
 def install_middleware(app: FastAPI, config: ServingConfig) -> None:
     """Puts the layers around an application, from the outside in: id, headers and log; CORS, if
-    any origin is let in; the last resort for errors; the bound on bodies."""
+    any origin is let in; the last resort for errors; keys and places; the bound on bodies."""
     limits = config.limits
     # The one added last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
+    app.add_middleware(Guard)
     app.add_middleware(UnexpectedErrors, log_texts=config.log_texts)
     if config.cors_origins:
         app.add_middleware(
@@ -128,7 +130,7 @@ class BodyLimit:
     before the rest of it is read; one that takes longer than `timeout_s` with 408.
 
     The application is called when the body is whole. It would wait for it anyway, and so a refusal
-    never meets an answer that has begun.
+    never meets an answer that has begun. Where no route takes one (`Guard`), none is waited for.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> None:
@@ -137,7 +139,7 @@ class BodyLimit:
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not scope.get("state", {}).get("takes_body", True):
             await self._app(scope, receive, send)
             return
         try:
