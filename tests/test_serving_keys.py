@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from selfreward.cli_keys import app
-from selfreward.config_serving import AuthConfig
+from selfreward.config_serving import AuthConfig, ServingConfig
 from selfreward.errors import ConfigError
+from selfreward.serving.access import Access
 from selfreward.serving.keys import (
     Caller,
     KeyRing,
     add_key,
     digest_of,
+    keys_of_environment,
     list_keys,
     revoke_key,
 )
@@ -33,7 +36,9 @@ def file(tmp_path: Path) -> str:
 
 
 def ring(file: str | None, environment: str = "") -> KeyRing:
-    return KeyRing.load(AuthConfig(keys_file=file), {"SELFREWARD_API_KEYS": environment})
+    return KeyRing.load(
+        AuthConfig(keys_file=file), keys_of_environment({"SELFREWARD_API_KEYS": environment})
+    )
 
 
 def test_a_key_is_kept_as_a_digest_in_a_file_for_its_owner_alone(file: str) -> None:
@@ -99,6 +104,19 @@ def test_a_link_to_the_file_stays_a_link(file: str, tmp_path: Path) -> None:
     add_key(str(link), "two", "user")
     assert link.is_symlink()
     assert [entry.name for entry in list_keys(file)] == ["one", "two"]
+
+
+def test_keys_of_the_process_that_deploys_are_known_where_they_are_not_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = "sr-" + "x" * 43
+    monkeypatch.setenv("SELFREWARD_API_KEYS", f"ada:user:{key}")
+    sent = pickle.loads(pickle.dumps(keys_of_environment()))
+    assert key not in repr(sent)
+    monkeypatch.delenv("SELFREWARD_API_KEYS")
+    keys = Access.of(ServingConfig(), sent).keys
+    assert keys is not None
+    assert keys.identify(key) == Caller(name="ada", role="user")
 
 
 def test_keys_of_the_environment_join_those_of_the_file(file: str) -> None:

@@ -18,7 +18,7 @@ from selfreward.config_serving import ServingConfig
 from selfreward.errors import ConfigError
 from selfreward.serving.admission import Admission
 from selfreward.serving.http_errors import api_error
-from selfreward.serving.keys import Caller, KeyRing, Role
+from selfreward.serving.keys import Caller, KeyEntry, KeyRing, Role
 from selfreward.serving.rate_limits import RateLimiter
 
 _LOG = logging.getLogger("selfreward.serving")
@@ -46,12 +46,14 @@ class Access:
     """Of pages that may call the service besides its own."""
 
     @classmethod
-    def of(cls, config: ServingConfig) -> "Access":
-        """Raises:
-        ConfigError: of the keys or of `limits.rate_storage`.
+    def of(cls, config: ServingConfig, fixed: tuple[KeyEntry, ...] | None = None) -> "Access":
+        """`fixed` are the keys of the environment, read from this process's if None.
+
+        Raises:
+            ConfigError: of the keys or of `limits.rate_storage`.
         """
         return cls(
-            keys=KeyRing.load(config.auth) if config.auth.enabled else None,
+            keys=KeyRing.load(config.auth, fixed) if config.auth.enabled else None,
             limiter=RateLimiter.of(config.limits),
             admission=Admission(config.limits.max_queued),
             origins=config.cors_origins,

@@ -29,6 +29,7 @@ from selfreward.serving.engine import (
 )
 from selfreward.serving.handles import EngineHandle, VersionsHandle
 from selfreward.serving.keeper import Served, VersionKeeper
+from selfreward.serving.keys import keys_of_environment
 from selfreward.serving.review_desk import open_desk
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.service import Service
@@ -140,6 +141,9 @@ def build_application(
         candidate = ServedVersion(number=0, model=model, folder=folder, since=now(), by="start")
         shadow = engine_deployment("shadow", spec, config).bind(spec, config, candidate)
 
+    # Of the process that deploys: on a cluster that runs already no other one has its environment.
+    fixed_keys = keys_of_environment() if config.auth.enabled else ()
+
     def ingress_app() -> Any:
         _log_to_stderr(config.log_level)
         handles = {
@@ -160,7 +164,7 @@ def build_application(
                 limit_s,
                 service.telemetry,
             )
-        return build_app(service, Access.of(config), open_desk(served, config))
+        return build_app(service, Access.of(config, fixed_keys), open_desk(served, config))
 
     ingress = serve.deployment(serve.ingress(ingress_app)(), name="ingress").options(
         num_replicas=config.num_ingress,

@@ -159,15 +159,14 @@ class KeyRing:
         self._refresh()
 
     @classmethod
-    def load(cls, auth: AuthConfig, environ: Mapping[str, str] | None = None) -> "KeyRing":
-        """Reads all keys of a service.
+    def load(cls, auth: AuthConfig, fixed: tuple[KeyEntry, ...] | None = None) -> "KeyRing":
+        """Reads all keys of a service; `fixed` are those of the environment, read here if None.
 
         Raises:
             ConfigError: the file is missing or garbled, an entry of the environment is garbled, or
                 there is no key at all.
         """
-        variables = os.environ if environ is None else environ
-        ring = cls(auth.keys_file, _from_environment(variables.get(ENVIRONMENT, "")))
+        ring = cls(auth.keys_file, keys_of_environment() if fixed is None else fixed)
         if not ring._entries:
             raise ConfigError(
                 f"auth.enabled needs a key: run {_MAKE_ONE} and set auth.keys_file=FILE, set"
@@ -207,8 +206,15 @@ class KeyRing:
         self._entries, self._stamp = entries, stamp
 
 
-def _from_environment(text: str) -> tuple[KeyEntry, ...]:
+def keys_of_environment(environ: Mapping[str, str] | None = None) -> tuple[KeyEntry, ...]:
+    """Reads the keys of the variable SELFREWARD_API_KEYS, as digests.
+
+    Raises:
+        ConfigError: an entry is garbled.
+    """
+    variables = os.environ if environ is None else environ
     entries = []
+    text = variables.get(ENVIRONMENT, "")
     for number, part in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
         # What stands there may be a key, so no message quotes it.
         where = f"{ENVIRONMENT}, entry {number}"
