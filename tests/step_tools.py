@@ -12,7 +12,7 @@ import pytest
 
 from selfreward.config import RunConfig
 from selfreward.layout import Layout
-from selfreward.loops import pairs, steps
+from selfreward.loops import pairs, sources, steps
 from selfreward.loops.steps import Run
 
 
@@ -57,5 +57,6 @@ def without_ray(patch: pytest.MonkeyPatch) -> None:
         for job in jobs:
             yield job.folder, asyncio.run(task._run(job))
 
-    patch.setattr(pairs, "on_cluster", lambda run, function, *args: function(*args))
+    for module in (pairs, sources):
+        patch.setattr(module, "on_cluster", lambda run, function, *args: function(*args))
     patch.setattr(steps, "run_shards", shards_here)

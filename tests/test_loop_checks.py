@@ -10,9 +10,9 @@ from selfreward.config import RunConfig
 from selfreward.errors import ConfigError
 from selfreward.layout import Layout, join
 from selfreward.loops.kinds import check_sections
-from selfreward.loops.pairs import Source
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.self_rewarding import check_recipe
+from selfreward.loops.sources import Source
 from selfreward.loops.verdict import Decision, decide, promote_first
 from selfreward.records import ModelRef, Position, ResponsePair
 from selfreward.storage import files

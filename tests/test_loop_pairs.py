@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from selfreward.errors import ConfigError, RecipeChangedError
-from selfreward.loops import pairs
+from selfreward.loops import pairs, sources
 from selfreward.loops.construct import check_slices
 from selfreward.loops.file_content import content_of, file_content
-from selfreward.loops.pairs import Source, build_instructions, build_labelled_pairs
+from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.records import Instruction, ModelRef
 from selfreward.storage.manifest import read_manifest
@@ -76,14 +77,15 @@ def test_reading_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         time.sleep(0.09)
         return function(*args)
 
-    monkeypatch.setattr(pairs, "on_cluster", slow)
+    for module in (pairs, sources):
+        monkeypatch.setattr(module, "on_cluster", slow)
     row = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n")
     sets = {"heldout_pairs": 8, "labelled_pairs": ["mine.jsonl"]}
     run = run_of(tmp_path, evaluation=sets | {"validation_pairs": 4})
-    sources = {**build_instructions(run, MODEL), **build_labelled_pairs(run)}
+    read = {**build_instructions(run, MODEL), **build_labelled_pairs(run)}
     seconds = {}
-    for name, source in sources.items():
+    for name, source in read.items():
         manifest = read_manifest(source.folder)
         assert manifest is not None
         seconds[name] = manifest.seconds

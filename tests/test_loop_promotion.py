@@ -8,10 +8,10 @@ import pytest
 from selfreward.errors import DataError
 from selfreward.layout import join
 from selfreward.loops import scoring
-from selfreward.loops.pairs import Source
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.promotion import promote, promote_seed
 from selfreward.loops.scoring import check_heldout, evaluate_model
+from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.records import DropReason, ModelRef, Position, ResponsePair
 from selfreward.storage import files

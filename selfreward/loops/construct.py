@@ -5,8 +5,9 @@ from typing import Any
 from selfreward.config_loading import identity
 from selfreward.errors import ConfigError
 from selfreward.layout import join
-from selfreward.loops.pairs import SPLITS, Source, on_cluster
+from selfreward.loops.pairs import SPLITS
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.sources import Source, fill, on_cluster, output_of
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.stages.corrupt import Corrupt
 from selfreward.stages.gather import Gather, write_dropped
@@ -114,15 +115,7 @@ def _respond(
 def _outputs(
     folders: dict[str, str], sources: dict[str, Source], recipe: dict[str, Any]
 ) -> list[Output]:
-    return [
-        Output(
-            folder=folders[split],
-            inputs=shards_of(sources[split].folder),
-            recipe=recipe | {"input": sources[split].fingerprint},
-            num_rows=sources[split].num_records,
-        )
-        for split in SPLITS
-    ]
+    return [output_of(folders[split], sources[split], recipe) for split in SPLITS]
 
 
 def _corrupt(
@@ -175,18 +168,15 @@ def _gather(run: Run, made: list[dict[str, Source]], iteration: int) -> dict[str
             if not open_stage(folders[split], "gather", stage_recipe).is_complete:
                 edges = config.length_balance.ratio_edges
                 on_cluster(run, write_dropped, inputs, url, edges)
-        (done,) = run_step(
+        gathered[split] = fill(
             run,
             "gather pairs" if split == "train" else f"gather pairs, {split}",
             Gather(dropped_url=url),
-            [
-                Output(
-                    folder=folders[split],
-                    inputs=inputs,
-                    recipe=stage_recipe,
-                    num_rows=sum(s.num_records for s in sources),
-                )
-            ],
+            Output(
+                folder=folders[split],
+                inputs=inputs,
+                recipe=stage_recipe,
+                num_rows=sum(s.num_records for s in sources),
+            ),
         )
-        gathered[split] = Source.of(folders[split], done)
     return gathered

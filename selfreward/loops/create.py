@@ -7,14 +7,14 @@ from typing import Any
 from selfreward.config_loading import identity
 from selfreward.errors import DataError
 from selfreward.layout import join
-from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.seeds import Seeds
-from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.sources import Source, build_folder, fill, output_of
+from selfreward.loops.steps import Run
 from selfreward.stages.create import Create, RoundPlan, build_prompts, filter_round
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.sample import Stored
-from selfreward.storage.manifest import Manifest, complete, open_stage, read_manifest
+from selfreward.storage.manifest import Manifest, read_manifest
 from selfreward.storage.shards import sealed_shards
 
 
@@ -141,19 +141,19 @@ def _round(
         stage: created_folder(run, plan.iteration, stage, plan.round)
         for stage in ("prompts", "created", "kept")
     }
-    prompts = open_stage(folders["prompts"], "prompts", begin)
-    if not prompts.is_complete:
-        made = on_cluster(
-            run,
-            build_prompts,
-            plan,
-            config.self_instruct,
-            folders["prompts"],
-            config.pool.shard_size,
-        )
-        prompts = complete(folders["prompts"], prompts, made, 0.0)
+    prompts = build_folder(
+        run,
+        folders["prompts"],
+        "prompts",
+        begin,
+        build_prompts,
+        plan,
+        config.self_instruct,
+        folders["prompts"],
+        config.pool.shard_size,
+    )
     engine = config.generator.engine if by_generator and config.generator else config.engine
-    (created,) = run_step(
+    created = fill(
         run,
         f"create instructions, round {plan.round + 1} of {config.self_instruct.rounds}",
         Create(
@@ -161,40 +161,34 @@ def _round(
             several=config.self_instruct.several,
             seed=plan.seed,
         ),
-        [
-            Output(
-                folder=folders["created"],
-                inputs=shards_of(folders["prompts"]),
-                recipe={
-                    "sampling": section["sampling"],
-                    "several": config.self_instruct.several,
-                    "model": writer.ref.fingerprint,
-                    "engine": identity(engine),
-                    "input": prompts.fingerprint,
-                },
-                num_rows=prompts.num_records,
-            )
-        ],
+        output_of(
+            folders["created"],
+            Source.of(folders["prompts"], prompts),
+            {
+                "sampling": section["sampling"],
+                "several": config.self_instruct.several,
+                "model": writer.ref.fingerprint,
+                "engine": identity(engine),
+            },
+        ),
         lambda: run.pools.generator(writer) if by_generator else run.pools.judge(writer),
     )
-    recipe = {"self_instruct": section, "input": created.fingerprint, "earlier": earlier}
-    kept = open_stage(folders["kept"], "filter", recipe)
-    if not kept.is_complete:
-        made = on_cluster(
-            run,
-            filter_round,
-            plan,
-            config.self_instruct,
-            sealed_shards(folders["created"]),
-            folders["kept"],
-            config.pool.shard_size,
-        )
-        kept = complete(folders["kept"], kept, made, 0.0)
-        run.display.line(
+    return build_folder(
+        run,
+        folders["kept"],
+        "filter",
+        {"self_instruct": section, "input": created.fingerprint, "earlier": earlier},
+        filter_round,
+        plan,
+        config.self_instruct,
+        sealed_shards(created.folder),
+        folders["kept"],
+        config.pool.shard_size,
+        told=lambda kept: (
             f"iteration {plan.iteration}, round {plan.round + 1}: {kept.num_records} new of"
             f" {created.num_records} instructions; dropped {kept.drops or 'none'}"
-        )
-    return kept
+        ),
+    )
 
 
 def _before(run: Run, iteration: int) -> str | None:

@@ -23,11 +23,11 @@ from selfreward.loops.llm_data import read_rankings, read_tasks
 from selfreward.loops.llm_measure import Measuring, Yardsticks
 from selfreward.loops.llm_stages import REWARD_PART, StageTraining, trained_model
 from selfreward.loops.llm_text import build_corpora, initial_model, prepare_tokenizer
-from selfreward.loops.pairs import Source
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.record import check_record, check_seed, recorded
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.session import open_cluster, place
+from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.preflight import phases
 from selfreward.reports.progress import Display

@@ -36,7 +36,8 @@ from selfreward.loops.labelled import DataSet, build_data_sets
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.session import open_cluster, place, run_model
-from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.sources import output_of
+from selfreward.loops.steps import Run, run_step
 from selfreward.metrics.pairwise import PairOutcome
 from selfreward.preflight import Bundle, evaluation_bundles
 from selfreward.reports.progress import Display
@@ -221,12 +222,7 @@ class _Evaluation:
         recipe: Mapping[str, Any] = {"judge": self.judge.fingerprint, **settings}
         folders = [join(self.run.layout.root, logic.name, s.name) for s in sets]
         outputs = [
-            Output(
-                folder=folder,
-                inputs=shards_of(data.source.folder),
-                recipe={**recipe, "input": data.source.fingerprint},
-                num_rows=data.source.num_records,
-            )
+            output_of(folder, data.source, recipe)
             for data, folder in zip(sets, folders, strict=True)
         ]
         make = self.judge.client

@@ -8,9 +8,9 @@ from selfreward.config_loading import identity
 from selfreward.errors import DataError
 from selfreward.judging.balance import balance_ranks
 from selfreward.layout import join
-from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.session import run_model
+from selfreward.loops.sources import Source, fill, on_cluster, output_of
 from selfreward.loops.steps import Output, Run, run_step, shards_of
 from selfreward.loops.training import Training, train_model
 from selfreward.records import Preference, TrainingExample
@@ -40,20 +40,11 @@ def judge_pairs(run: Run, iteration: int, judge: PlacedModel, pairs: Source) -> 
         "objective": config.training.objective,
         "model": judge.ref.fingerprint,
         "engine": identity(config.engine),
-        "input": pairs.fingerprint,
         "seed": config.loop.seed,
     }
-    folder = run.layout.judgments(iteration)
-    output = Output(
-        folder=folder,
-        inputs=shards_of(pairs.folder),
-        recipe=recipe,
-        num_rows=pairs.num_records,
-    )
-    (done,) = run_step(
-        run, f"judge with M{judge.ref.iteration}", logic, [output], lambda: run.pools.judge(judge)
-    )
-    return Source.of(folder, done)
+    output = output_of(run.layout.judgments(iteration), pairs, recipe)
+    title = f"judge with M{judge.ref.iteration}"
+    return fill(run, title, logic, output, lambda: run.pools.judge(judge))
 
 
 def select_rows(run: Run, iteration: int, pairs: Source, judgments: Source) -> Source:

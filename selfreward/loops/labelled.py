@@ -1,15 +1,16 @@
 """The files an evaluation reads, as stage folders: labelled pairs and scored responses."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from selfreward.config import PoolConfig
 from selfreward.errors import DataError
 from selfreward.layout import absolute_path, join
-from selfreward.loops.pairs import Source, labelled_names, on_cluster
+from selfreward.loops.pairs import labelled_names
+from selfreward.loops.sources import Source, build_folder
 from selfreward.loops.steps import Run
 from selfreward.records import ResponsePair
 from selfreward.stages.held_out import HeldOut
@@ -17,7 +18,7 @@ from selfreward.stages.labelled import build_labelled, renamed
 from selfreward.stages.scored import build_scored, is_scored
 from selfreward.stages.sources import read_rows
 from selfreward.storage import files
-from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.manifest import Manifest
 from selfreward.storage.shards import read_records, sealed_shards
 
 
@@ -71,25 +72,28 @@ def build_data_sets(
             "max_chars": config.max_instruction_chars,
             "columns": dict(columns),
         }
-        manifest = open_stage(folder, "labelled", recipe)
-        if not manifest.is_complete:
-            build = build_scored if kind == "scores" else build_labelled
-            arguments = (
-                path,
-                folder,
-                config.shard_size,
-                max_rows,
-                config.max_instruction_chars,
-                dict(columns),
-            )
-            begin = time.monotonic()
-            made = on_cluster(run, build, *arguments)
-            manifest = complete(folder, manifest, made, time.monotonic() - begin)
-            dropped = f"; dropped {manifest.drops}" if manifest.drops else ""
-            run.display.line(f"{name}: {manifest.num_records} {kind}{dropped}")
+        manifest = build_folder(
+            run,
+            folder,
+            "labelled",
+            recipe,
+            build_scored if kind == "scores" else build_labelled,
+            path,
+            folder,
+            config.shard_size,
+            max_rows,
+            config.max_instruction_chars,
+            dict(columns),
+            told=partial(_line, name, kind),
+        )
         source = Source.of(folder, manifest)
         sets.append(DataSet(name=name, kind=kind, source=source, dropped=manifest.drops))
     return sets
+
+
+def _line(name: str, kind: str, manifest: Manifest) -> str:
+    dropped = f"; dropped {manifest.drops}" if manifest.drops else ""
+    return f"{name}: {manifest.num_records} {kind}{dropped}"
 
 
 def build_scored_sets(run: Run) -> dict[str, Source]:

@@ -8,11 +8,10 @@ from selfreward.config_custom_llm import TasksConfig
 from selfreward.config_loading import identity
 from selfreward.layout import join
 from selfreward.loops.file_content import files_content
-from selfreward.loops.pairs import Source, on_cluster
-from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.sources import Source, fill, on_cluster, output_of
+from selfreward.loops.steps import Run
 from selfreward.stages.rankings import build_rankings
 from selfreward.stages.rewards import RankingPreferences
-from selfreward.stages.runner import StageLogic
 from selfreward.stages.tasks import TaskExamples, build_tasks
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import ShardSummary
@@ -104,8 +103,8 @@ def _read(
 
 def task_examples(run: Run, number: int, tasks: Source) -> Source:
     """The exercises as what SFT reads."""
-    logic = TaskExamples()
-    return _made(run, "exercises as examples", logic, run.layout.examples(number), tasks, {})
+    output = output_of(run.layout.examples(number), tasks, {})
+    return fill(run, "exercises as examples", TaskExamples(), output)
 
 
 def ranking_preferences(run: Run, folder: str, rankings: Source) -> Source:
@@ -119,28 +118,4 @@ def ranking_preferences(run: Run, folder: str, rankings: Source) -> Source:
         "max_pairs": config.max_pairs_per_ranking,
         "seed": run.config.loop.seed,
     }
-    return _made(run, "rankings as preferences", logic, folder, rankings, recipe)
-
-
-def _made(
-    run: Run,
-    title: str,
-    logic: StageLogic[Any, Any],
-    folder: str,
-    source: Source,
-    recipe: dict[str, Any],
-) -> Source:
-    (done,) = run_step(
-        run,
-        title,
-        logic,
-        [
-            Output(
-                folder=folder,
-                inputs=shards_of(source.folder),
-                recipe=recipe | {"input": source.fingerprint},
-                num_rows=source.num_records,
-            )
-        ],
-    )
-    return Source.of(folder, done)
+    return fill(run, "rankings as preferences", logic, output_of(folder, rankings, recipe))

@@ -15,9 +15,9 @@ from selfreward.evaluation.stage_figures import Measured, Purpose, stage_figures
 from selfreward.layout import join
 from selfreward.loops.llm_data import Splits
 from selfreward.loops.llm_text import Corpus
-from selfreward.loops.pairs import TASK_TIMEOUT_S, Source, on_cluster
 from selfreward.loops.pools import PlacedModel
-from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.sources import TASK_TIMEOUT_S, Source, fill, on_cluster, output_of
+from selfreward.loops.steps import Run
 from selfreward.records_custom_llm import Document
 from selfreward.reports.stages import StageFigures, change_line
 from selfreward.stages.likelihood import Likelihood
@@ -204,28 +204,13 @@ class Measuring:
         recipe: dict[str, Any],
         ask: Callable[[], EngineClient],
     ) -> Source:
+        full = recipe | {
+            "model": model.ref.fingerprint,
+            "engine": identity(self.run.config.engine),
+            "seed": self.run.config.loop.seed,
+        }
         folder = join(self.run.layout.evaluation(number), what)
-        (done,) = run_step(
-            self.run,
-            title,
-            logic,
-            [
-                Output(
-                    folder=folder,
-                    inputs=shards_of(rows.folder),
-                    recipe=recipe
-                    | {
-                        "model": model.ref.fingerprint,
-                        "engine": identity(self.run.config.engine),
-                        "input": rows.fingerprint,
-                        "seed": self.run.config.loop.seed,
-                    },
-                    num_rows=rows.num_records,
-                )
-            ],
-            ask,
-        )
-        return Source.of(folder, done)
+        return fill(self.run, title, logic, output_of(folder, rows, full), ask)
 
 
 def measure_text(

@@ -19,10 +19,10 @@ from selfreward.loops.llm_prompts import (
     ranked_prompts,
     split_prompts,
 )
-from selfreward.loops.pairs import on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.session import place
+from selfreward.loops.sources import build_folder, on_cluster
 from selfreward.loops.steps import Run
 from selfreward.stages.labelled import build_labelled
 from selfreward.storage.manifest import complete, open_stage
@@ -147,18 +147,18 @@ def _labelled(run: Run) -> list[str]:
             "file": files_content((path,)),
             "max_chars": config.pool.max_instruction_chars,
         }
-        manifest = open_stage(folder, "labelled", recipe)
-        if not manifest.is_complete:
-            made = on_cluster(
-                run,
-                build_labelled,
-                path,
-                folder,
-                config.pool.shard_size,
-                None,
-                config.pool.max_instruction_chars,
-            )
-            complete(folder, manifest, made, 0.0)
+        build_folder(
+            run,
+            folder,
+            "labelled",
+            recipe,
+            build_labelled,
+            path,
+            folder,
+            config.pool.shard_size,
+            None,
+            config.pool.max_instruction_chars,
+        )
         urls += sealed_shards(folder)
     return urls
 

@@ -15,8 +15,8 @@ from selfreward.loops.llm_data import Splits, ranking_preferences, task_examples
 from selfreward.loops.llm_measure import Yardsticks
 from selfreward.loops.llm_online import train_by_reward
 from selfreward.loops.llm_text import DOMAIN, GENERAL, pack
-from selfreward.loops.pairs import Source
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.loops.training import Training, train_model
 from selfreward.records import ModelRef

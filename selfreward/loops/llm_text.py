@@ -8,8 +8,8 @@ from selfreward.config_loading import identity
 from selfreward.engines.models import fetch_folder, model_fingerprint
 from selfreward.layout import join
 from selfreward.loops.file_content import files_content
-from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.sources import Source, on_cluster
 from selfreward.loops.steps import Run, shards_of
 from selfreward.records import ModelRef
 from selfreward.stages.corpus import build_corpus

@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import ray
-
 from selfreward.config_loading import identity
-from selfreward.errors import EngineTimeoutError, own_error_in
 from selfreward.layout import absolute_path, join
 from selfreward.loops.file_content import file_content
 from selfreward.loops.pools import PlacedModel
-from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.sources import Source, build_folder, on_cluster, output_of
+from selfreward.loops.steps import Run, run_step
 from selfreward.stages.categorise import (
     Categorise,
     KeepCategories,
@@ -23,8 +21,8 @@ from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import build_labelled
 from selfreward.stages.pool import SplitSizes, build_pool
 from selfreward.storage import files
-from selfreward.storage.manifest import Manifest, complete, open_stage
-from selfreward.storage.shards import ShardSummary, sealed_shards
+from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.shards import sealed_shards
 
 ASIDE = ("heldout", "validation")
 # What stands beside the labelled sets in an evaluation's folder.
@@ -35,39 +33,6 @@ _TAKEN = {
     *("kl_responses", "own_likelihood", "seed_likelihood"),
 }
 SPLITS = ("train", *ASIDE)
-# Reading, deduplicating and writing a pool; a day is more than any file of instructions takes.
-TASK_TIMEOUT_S = 24 * 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A stage folder to read from, with what a later recipe needs of it."""
-
-    folder: str
-    fingerprint: str
-    num_records: int
-
-    @classmethod
-    def of(cls, folder: str, manifest: Manifest) -> "Source":
-        return cls(
-            folder=folder, fingerprint=manifest.fingerprint, num_records=manifest.num_records
-        )
-
-
-def on_cluster(run: Run, function: Any, *args: Any) -> Any:
-    """Runs a plain function as one Ray task, so that its memory is not the driver's.
-
-    Raises:
-        SelfRewardError: as the function raised it.
-        EngineTimeoutError: it took longer than a day.
-    """
-    task = ray.remote(num_cpus=run.config.ray.stage_task_cpus)(function).remote(*args)
-    try:
-        return ray.get(task, timeout=TASK_TIMEOUT_S)
-    except ray.exceptions.GetTimeoutError:
-        raise EngineTimeoutError(f"{function.__name__} took longer than a day") from None
-    except ray.exceptions.RayTaskError as error:
-        raise own_error_in(error) or error from None
 
 
 def build_instructions(
@@ -135,10 +100,7 @@ def _select(run: Run, pools: dict[str, Source], generator: PlacedModel) -> dict[
         run,
         "categorise",
         Categorise(config=config, seed=run.config.loop.seed),
-        [
-            _output(sorted_in[s], pool, asked | {"input": pool.fingerprint})
-            for s, pool in pools.items()
-        ],
+        [output_of(sorted_in[s], pool, asked) for s, pool in pools.items()],
         lambda: run.pools.generator(generator),
     )
     categorised = {s: Source.of(sorted_in[s], m) for s, m in zip(pools, done, strict=True)}
@@ -160,22 +122,13 @@ def _select(run: Run, pools: dict[str, Source], generator: PlacedModel) -> dict[
         run,
         "select",
         KeepCategories(config=config, cutoffs=cutoffs),
-        [_output(folders[s], source, recipes[s]) for s, source in categorised.items()],
+        [output_of(folders[s], source, recipes[s]) for s, source in categorised.items()],
     )
     return {s: Source.of(folders[s], m) for s, m in zip(pools, kept, strict=True)}
 
 
 def _folder(of_train: str, aside: str, split: str) -> str:
     return of_train if split == "train" else aside
-
-
-def _output(folder: str, source: Source, recipe: dict[str, Any]) -> Output:
-    return Output(
-        folder=folder,
-        inputs=shards_of(source.folder),
-        recipe=recipe,
-        num_rows=source.num_records,
-    )
 
 
 def labelled_names(paths: Sequence[str]) -> dict[str, str]:
@@ -207,18 +160,17 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
             "max": config.evaluation.max_labelled_pairs,
             "max_chars": config.pool.max_instruction_chars,
         }
-        manifest = open_stage(folder, "labelled", recipe)
-        if not manifest.is_complete:
-            begin = time.monotonic()
-            summaries: Sequence[ShardSummary] = on_cluster(
-                run,
-                build_labelled,
-                path,
-                folder,
-                config.pool.shard_size,
-                config.evaluation.max_labelled_pairs,
-                config.pool.max_instruction_chars,
-            )
-            manifest = complete(folder, manifest, summaries, time.monotonic() - begin)
+        manifest = build_folder(
+            run,
+            folder,
+            "labelled",
+            recipe,
+            build_labelled,
+            path,
+            folder,
+            config.pool.shard_size,
+            config.evaluation.max_labelled_pairs,
+            config.pool.max_instruction_chars,
+        )
         sources[name] = Source.of(folder, manifest)
     return sources

@@ -6,11 +6,12 @@ from typing import Any
 from selfreward.config_loading import identity
 from selfreward.evaluation.outcomes import pair_outcomes, read_outcomes
 from selfreward.layout import join
-from selfreward.loops.pairs import ASIDE, Source
+from selfreward.loops.pairs import ASIDE
 from selfreward.loops.people import refused_by_people
 from selfreward.loops.pointer import point_to
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.scoring import HELDOUT, evaluation_url
+from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.metrics.bias import worse_figures
 from selfreward.metrics.promotion import decide_promotion

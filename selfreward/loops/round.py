@@ -11,10 +11,10 @@ from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.layout import join
 from selfreward.loops.create import Instructions
-from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.session import run_model
-from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.sources import Source, fill, on_cluster
+from selfreward.loops.steps import Output, Run, shards_of
 from selfreward.loops.training import Training, train_model
 from selfreward.records import Preference, TrainingExample
 from selfreward.stages.likelihood import Likelihood
@@ -258,8 +258,7 @@ class Round:
         folder = self.run.layout.stage(self.iteration, stage)
         output = Output(folder=folder, inputs=inputs, recipe=recipe, num_rows=num_rows)
         engine = None if model is None else (lambda: self.run.pools.judge(model))
-        (done,) = run_step(self.run, title, logic, [output], engine)
-        return Source.of(folder, done)
+        return fill(self.run, title, logic, output, engine)
 
     def _train(self, rows: list[Source]) -> PlacedModel:
         run, iteration = self.run, self.iteration

@@ -7,9 +7,10 @@ from selfreward.config_loading import identity
 from selfreward.errors import DataError
 from selfreward.evaluation.outcomes import measure, read_outcomes
 from selfreward.layout import join
-from selfreward.loops.pairs import ASIDE, Source
+from selfreward.loops.pairs import ASIDE
 from selfreward.loops.pools import PlacedModel
-from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.sources import Source, output_of
+from selfreward.loops.steps import Run, run_step
 from selfreward.stages.judge import Judge
 from selfreward.storage import files
 from selfreward.storage.manifest import read_manifest
@@ -65,12 +66,7 @@ def evaluate_model(run: Run, model: PlacedModel, sets: dict[str, Source]) -> dic
     }
     folders = {name: join(run.layout.evaluation(iteration), name) for name in sets}
     outputs = [
-        Output(
-            folder=folders[name],
-            inputs=shards_of(source.folder),
-            recipe=recipe | {"input": source.fingerprint},
-            num_rows=source.num_records,
-        )
+        output_of(folders[name], source, recipe)
         for name, source in sets.items()
         if source.num_records > 0
     ]

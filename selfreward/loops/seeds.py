@@ -12,9 +12,9 @@ from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.layout import join
 from selfreward.loops.file_content import files_content
-from selfreward.loops.pairs import Source, on_cluster
 from selfreward.loops.pools import PlacedModel
-from selfreward.loops.steps import Output, Run, run_step, shards_of
+from selfreward.loops.sources import Source, build_folder, fill, on_cluster, output_of
+from selfreward.loops.steps import Output, Run, shards_of
 from selfreward.stages.eft import SelectEft, agreeing_ranks
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.rate import Rate
@@ -107,44 +107,28 @@ def _ranked(run: Run, ift: Source, held_out: HeldOut) -> Source:
         "ift": ift.fingerprint,
         "held_out": list(held_out.fingerprints),
     }
-    manifest = open_stage(folder, "seeds", recipe)
-    if not manifest.is_complete:
-        begin = time.monotonic()
-        made = on_cluster(
-            run,
-            build_ranked,
-            config.seeds.ranked,
-            folder,
-            config.pool.shard_size,
-            config.seeds.max_ranked,
-            config.pool.max_instruction_chars,
-            sealed_shards(ift.folder),
-            held_out,
-        )
-        manifest = complete(folder, manifest, made, time.monotonic() - begin)
-        run.display.line(
-            f"ranked responses: {manifest.num_records}; dropped {manifest.drops or 'none'}"
-        )
+    manifest = build_folder(
+        run,
+        folder,
+        "seeds",
+        recipe,
+        build_ranked,
+        config.seeds.ranked,
+        folder,
+        config.pool.shard_size,
+        config.seeds.max_ranked,
+        config.pool.max_instruction_chars,
+        sealed_shards(ift.folder),
+        held_out,
+        told=lambda m: f"ranked responses: {m.num_records}; dropped {m.drops or 'none'}",
+    )
     return Source.of(folder, manifest)
 
 
 def ift_examples(run: Run, seeds: Seeds) -> Source:
     """The answered seeds as training examples."""
-    folder = run.layout.examples(1)
-    (done,) = run_step(
-        run,
-        "answered seeds as examples",
-        IftExamples(),
-        [
-            Output(
-                folder=folder,
-                inputs=shards_of(seeds.ift.folder),
-                recipe={"input": seeds.ift.fingerprint},
-                num_rows=seeds.ift.num_records,
-            )
-        ],
-    )
-    return Source.of(folder, done)
+    output = output_of(run.layout.examples(1), seeds.ift, {})
+    return fill(run, "answered seeds as examples", IftExamples(), output)
 
 
 def eft_examples(
@@ -174,7 +158,7 @@ def eft_examples(
         counts = sorted(Counter(scores).items())
         told = ", ".join(f"{score:g}: {count}" for score, count in counts)
         run.display.line(f"judgments that agree with people, by score: {told or 'none'}")
-    (done,) = run_step(
+    selected = fill(
         run,
         "select judgments",
         SelectEft(
@@ -182,15 +166,15 @@ def eft_examples(
             min_agreement=config.seeds.min_agreement,
             cutoff=cutoff,
         ),
-        [Output(folder=folder, inputs=inputs, recipe=recipe, num_rows=ranked.num_records)],
+        Output(folder=folder, inputs=inputs, recipe=recipe, num_rows=ranked.num_records),
     )
-    if done.num_records == 0:
+    if selected.num_records == 0:
         run.display.line(
             "no judgment agrees with people's rankings: M1 learns from the answers alone; raise"
             " seeds.draws_per_response or lower seeds.min_agreement"
         )
         return None
-    return Source.of(folder, done)
+    return selected
 
 
 def _ratings(run: Run, ranked: Source, judge: PlacedModel, rubric: PointwiseRubric) -> Source:
@@ -205,28 +189,14 @@ def _ratings(run: Run, ranked: Source, judge: PlacedModel, rubric: PointwiseRubr
         seed=config.loop.seed,
         name="eft",
     )
-    folder = run.layout.stage(1, "eft_ratings")
-    (done,) = run_step(
-        run,
-        "judge ranked responses",
-        logic,
-        [
-            Output(
-                folder=folder,
-                inputs=shards_of(ranked.folder),
-                recipe={
-                    "rubric": rubric_recipe(rubric),
-                    "sampling": identity(config.rating.sampling),
-                    "guided": config.rating.guided,
-                    "draws": config.seeds.draws_per_response,
-                    "model": judge.ref.fingerprint,
-                    "engine": identity(config.engine),
-                    "input": ranked.fingerprint,
-                    "seed": config.loop.seed,
-                },
-                num_rows=ranked.num_records,
-            )
-        ],
-        lambda: run.pools.judge(judge),
-    )
-    return Source.of(folder, done)
+    recipe = {
+        "rubric": rubric_recipe(rubric),
+        "sampling": identity(config.rating.sampling),
+        "guided": config.rating.guided,
+        "draws": config.seeds.draws_per_response,
+        "model": judge.ref.fingerprint,
+        "engine": identity(config.engine),
+        "seed": config.loop.seed,
+    }
+    output = output_of(run.layout.stage(1, "eft_ratings"), ranked, recipe)
+    return fill(run, "judge ranked responses", logic, output, lambda: run.pools.judge(judge))

@@ -19,7 +19,7 @@ from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
 from selfreward.loops.create import Instructions, create_instructions, pool_slice
 from selfreward.loops.labelled import build_scored_sets, held_out_of, instructions_aside
-from selfreward.loops.pairs import Source, build_instructions, build_labelled_pairs
+from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rewarding_eval import Examination, Measured
 from selfreward.loops.round import Models, Round
@@ -28,6 +28,7 @@ from selfreward.loops.scoring import evaluate_model
 from selfreward.loops.seeds import Seeds, answered_aside, build_seeds, eft_examples, ift_examples
 from selfreward.loops.session import Models as RunModels
 from selfreward.loops.session import open_run, run_model
+from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.loops.training import Training, train_model
 from selfreward.loops.verdict import Decision, decide, promote_first

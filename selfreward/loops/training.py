@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from selfreward.config import TrainingConfig
 from selfreward.config_loading import identity
 from selfreward.layout import join
-from selfreward.loops.pairs import Source
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards

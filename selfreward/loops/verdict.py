@@ -6,9 +6,9 @@ from typing import Any
 
 from selfreward.evaluation.outcomes import pair_outcomes, read_outcomes
 from selfreward.layout import join
-from selfreward.loops.pairs import Source
 from selfreward.loops.pointer import point_to
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.metrics.bias import worse_figures
 from selfreward.metrics.head_to_head import sign_test
