@@ -115,6 +115,9 @@ def evaluate(
     benchmark: Annotated[
         str | None, typer.Option(help="A published protocol's scoring; `list` prints them.")
     ] = None,
+    coefficients: Annotated[
+        str | None, typer.Option(help="JSON file of a model's coefficients, for alpaca_eval.")
+    ] = None,
     config: _Config = None,
     votes: _Votes = 1,
     orders: _Orders = "both",
@@ -137,6 +140,8 @@ def evaluate(
         for known in BENCHMARKS.values():
             typer.echo(known.data_needed)
         return
+    if coefficients is not None and benchmark != "alpaca_eval":
+        raise ConfigError("--coefficients belong to --benchmark alpaca_eval: leave them out")
     if benchmark is not None:
         needed = get_benchmark(benchmark).data_needed
         if not data:
@@ -157,7 +162,7 @@ def evaluate(
     recipe = recipe_of(parse_judge(judge), request)
     report = found.report(recipe.evaluation, recipe.loop.seed)
     if benchmark is not None:
-        for name, figures in benchmark_figures(benchmark, found).items():
+        for name, figures in benchmark_figures(benchmark, found, coefficients).items():
             section = "data" if name in report["data"] else "scores"
             report[section][name] = with_protocol(report[section][name], benchmark, figures)
     write_evaluation(report, form, out)

@@ -5,14 +5,16 @@ Each entry says in one line which file it wants and turns an evaluation of that 
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from selfreward.errors import ConfigError, DataError
 from selfreward.evaluation.evaluated import Evaluated, Ratings
+from selfreward.evaluation.reports import ProtocolReport
 from selfreward.judging.voting import combine_orders
 from selfreward.metrics import reward_modelling
-from selfreward.metrics.alpaca_eval import alpaca_eval_report
+from selfreward.metrics.alpaca_eval import AlpacaEvalReport, LengthGlm, alpaca_eval_report
 from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
 from selfreward.metrics.pairwise import PairOutcome, chosen_probabilities
 from selfreward.metrics.protocols import (
@@ -24,6 +26,7 @@ from selfreward.metrics.protocols import (
     rm_bench,
 )
 from selfreward.records import Outcome
+from selfreward.storage import files
 
 Meta = Mapping[str, dict[str, Any]]
 """By pair id: the `meta` of the file's row."""
@@ -34,8 +37,8 @@ class Benchmark:
     """A protocol: what it wants, and its figures of one data set."""
 
     data_needed: str
-    of_pairs: Callable[[list[PairOutcome], Meta], Any] | None = None
-    of_scores: Callable[[Ratings], Any] | None = None
+    of_pairs: Callable[[list[PairOutcome], Meta], ProtocolReport] | None = None
+    of_scores: Callable[[Ratings], ProtocolReport] | None = None
 
 
 def _mt_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
@@ -96,30 +99,59 @@ def _head_to_head(outcomes: list[PairOutcome], meta: Meta) -> Any:
     return head_to_head_report(games)
 
 
-def _alpaca_eval(outcomes: list[PairOutcome], meta: Meta) -> Any:
-    difficulties = [meta.get(o.pair_id, {}).get("difficulty") for o in outcomes]
-    known = [float(d) for d in difficulties if d is not None]
+def _alpaca_eval(
+    outcomes: list[PairOutcome], meta: Meta, glm: LengthGlm | None = None
+) -> AlpacaEvalReport:
+    """With `glm`, the published coefficients of the model, no regression is fitted."""
+    found = [meta.get(o.pair_id, {}).get("difficulty") for o in outcomes]
+    difficulties = [float(d) for d in found if d is not None]
+    if difficulties and len(difficulties) < len(found):
+        raise DataError(
+            f"{len(found) - len(difficulties)} of {len(found)} pairs have no meta.difficulty: give"
+            " it to all of them or to none"
+        )
     return alpaca_eval_report(
         [_preference(o) for o in outcomes],
         [o.chosen_length or 0 for o in outcomes],
         [o.rejected_length or 0 for o in outcomes],
-        known if len(known) == len(outcomes) else None,
+        difficulties or None,
+        glm=glm,
     )
 
 
+def read_coefficients(path: str) -> LengthGlm:
+    """Reads a model's coefficients in AlpacaEval's regression, a JSON object of numbers.
+
+    Raises:
+        DataError: the file holds something else.
+        UserError: it cannot be read.
+    """
+    found = files.read_json(path)
+    wanted = [f.name for f in fields(LengthGlm)]
+    if not isinstance(found, dict) or not set(found) <= set(wanted) or "model" not in found:
+        raise DataError(f"{path}: coefficients are an object of {', '.join(wanted)}, not {found!r}")
+    try:
+        return LengthGlm(**{name: float(value) for name, value in found.items()})
+    except (TypeError, ValueError):
+        raise DataError(f"{path}: coefficients are numbers, not {found!r}") from None
+
+
 def _preference(outcome: PairOutcome) -> float | None:
-    """How far the model is preferred to the baseline, 0 to 1; None where the judge failed."""
-    probabilities = chosen_probabilities(outcome)
-    if probabilities:
-        return sum(probabilities) / len(probabilities)
+    """How far the model is preferred to the baseline, 0 to 1; None where a reading failed: that
+    of one order alone would carry the judge's liking for a position."""
     readings = outcome.readings
-    both = combine_orders(readings[0], readings[-1]) if len(readings) == 2 else readings[0]
+    probabilities = chosen_probabilities(outcome)
+    if len(probabilities) == len(readings):
+        return sum(probabilities) / len(probabilities)
+    if outcome.chosen_first is not None and outcome.rejected_first is not None:
+        both = combine_orders(outcome.chosen_first, outcome.rejected_first)
+        is_chosen = both.choice == "first"
+    else:
+        both = readings[0]
+        is_chosen = True in outcome.choices
     if both.outcome is Outcome.TIE:
         return 0.5
-    if both.outcome is not Outcome.CHOICE:
-        return None
-    named = [is_right for is_right in outcome.choices if is_right is not None]
-    return float(named[0])
+    return float(is_chosen) if both.outcome is Outcome.CHOICE else None
 
 
 def _rewardbench2(ratings: Ratings) -> Any:
@@ -193,7 +225,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "alpaca_eval": Benchmark(
         data_needed=(
             "alpaca_eval: pair file with id, prompt, chosen (the model's response), rejected (the"
-            " baseline's), and meta with difficulty, if the published ones are to be used"
+            " baseline's), and meta with difficulty, if the published ones are to be used; with"
+            " --coefficients FILE, those of the model in the published regression, none is fitted"
         ),
         of_pairs=_alpaca_eval,
     ),
@@ -207,23 +240,29 @@ def get_benchmark(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def benchmark_figures(name: str, evaluated: Evaluated) -> dict[str, dict[str, Any]]:
+def benchmark_figures(
+    name: str, evaluated: Evaluated, coefficients: str | None = None
+) -> dict[str, ProtocolReport]:
     """The protocol's figures of every data set it can score, by data set.
+
+    `coefficients` is a file for `read_coefficients`, of `alpaca_eval` only.
 
     Raises:
         ConfigError: there is no such protocol.
         DataError: no data set is of the kind it wants.
     """
     benchmark = get_benchmark(name)
-    figures: dict[str, dict[str, Any]] = {}
+    of_pairs = benchmark.of_pairs
+    if coefficients is not None:
+        of_pairs = partial(_alpaca_eval, glm=read_coefficients(coefficients))
+    figures: dict[str, ProtocolReport] = {}
     try:
-        if benchmark.of_pairs is not None:
+        if of_pairs is not None:
             for data, outcomes in evaluated.outcomes.items():
-                report = benchmark.of_pairs(outcomes, evaluated.meta.get(data, {}))
-                figures[data] = report.to_dict()
+                figures[data] = of_pairs(outcomes, evaluated.meta.get(data, {}))
         if benchmark.of_scores is not None:
             for data, ratings in evaluated.ratings.items():
-                figures[data] = benchmark.of_scores(ratings).to_dict()
+                figures[data] = benchmark.of_scores(ratings)
     except ValueError as error:
         raise DataError(f"{error}; {benchmark.data_needed}") from None
     if not figures:

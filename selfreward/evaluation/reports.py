@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from selfreward.config import EvaluationConfig
 from selfreward.evaluation.outcomes import Reduce, first_draw, measure
@@ -57,20 +57,23 @@ def set_report(
     }
 
 
-def with_protocol(report: dict[str, Any], protocol: str, figures: dict[str, Any]) -> dict[str, Any]:
-    """Adds a benchmark's own figures to a data set's report; its sections and overall score take
-    the place of the plain ones, where it has such."""
-    ours = figures.get("ours", figures)
-    sections = ours.get("sections") or ours.get("domains") or {}
-    # A protocol that has an overall score but lacks subsets for it has None: no other figure may
-    # stand in its place.
-    overall = ours["overall"] if "overall" in ours else report.get("overall")
-    if isinstance(overall, dict):  # of several scorings
-        overall = overall.get("strict")
+class ProtocolReport(Protocol):
+    """What a benchmark says of a judge; None is what its data did not suffice for."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+    def headline(self) -> float | None: ...
+
+    def section_values(self) -> dict[str, float | None]: ...
+
+
+def with_protocol(report: dict[str, Any], protocol: str, found: ProtocolReport) -> dict[str, Any]:
+    """Adds a benchmark's own figures to a data set's report; its sections and headline figure take
+    the place of the plain ones, None included: no other figure may stand in its place."""
     return report | {
-        "protocol": {"name": protocol, **figures},
-        "sections": {k: v for k, v in sections.items() if not isinstance(v, dict)},
-        "overall": overall,
+        "protocol": {"name": protocol, **found.to_dict()},
+        "sections": found.section_values(),
+        "overall": found.headline(),
     }
 
 

@@ -87,6 +87,14 @@ class AlpacaEvalReport:
         """Returns a JSON-ready dictionary."""
         return asdict(self)
 
+    def headline(self) -> float | None:
+        """The length-controlled win rate, which is what the leaderboard ranks by."""
+        return self.length_controlled_win_rate
+
+    def section_values(self) -> dict[str, float | None]:
+        """The win rates that know no length."""
+        return {"win rate": self.win_rate, "discrete win rate": self.discrete_win_rate}
+
 
 def length_controlled_win_rate(
     glm: LengthGlm,
@@ -200,12 +208,14 @@ def alpaca_eval_report(
     baseline_lengths: npt.ArrayLike,
     difficulties: npt.ArrayLike | None = None,
     l2: float = 0.01,
+    glm: LengthGlm | None = None,
 ) -> AlpacaEvalReport:
     """Measures a model against a baseline, instruction by instruction (arXiv 2404.04475).
 
     `preferences` are P(model over baseline) from 0 to 1, None for a failed judgment: those count
     in no win rate and in no fit, but the length-controlled prediction is averaged over all
-    instructions, as published. Lengths are in characters. Raises ValueError without any
+    instructions, as published. Lengths are in characters. With `glm`, published coefficients of
+    the model, none are fitted. Raises ValueError without any
     preference, for unequal lengths and values out of range, and as `fit_length_glm` does.
     """
     is_judged = np.array([p is not None for p in preferences], dtype=bool)
@@ -220,8 +230,7 @@ def alpaca_eval_report(
     if any(len(side) != len(preferences) for side in sides):
         raise ValueError("preferences, lengths and difficulties must be of the same instructions")
     n = len(values)
-    glm = None
-    if n >= 2 and not _is_confounded(model - baseline):
+    if glm is None and n >= 2 and not _is_confounded(model - baseline):
         terms = length_terms(model, baseline)[is_judged]
         judged_hardness = None if hardness is None else hardness[is_judged]
         glm = fit_length_glm(values, terms, judged_hardness, l2)

@@ -98,6 +98,14 @@ class HeadToHeadReport:
         interval = self.adjusted_win_rate_ci
         return {**asdict(self), "adjusted_win_rate_ci": None if interval is None else [*interval]}
 
+    def headline(self) -> float | None:
+        """Wins and half of the ties, over the prompts with a result."""
+        return self.adjusted_win_rate
+
+    def section_values(self) -> dict[str, float | None]:
+        """The shares of wins, ties and losses."""
+        return {"wins": self.win_rate, "ties": self.tie_rate, "losses": self.loss_rate}
+
 
 def sign_test(wins: int, losses: int) -> float:
     """The exact one-sided p of a sign test: how likely as many wins are if either side is as good.

@@ -74,6 +74,19 @@ class RewardModellingReport:
         interval = self.pairwise_accuracy_ci
         return {**asdict(self), "pairwise_accuracy_ci": None if interval is None else [*interval]}
 
+    def headline(self) -> float | None:
+        """The pairwise accuracy."""
+        return self.pairwise_accuracy
+
+    def section_values(self) -> dict[str, float | None]:
+        """The paper's four other figures."""
+        return {
+            "5-best": self.five_best,
+            "exact match": self.exact_match,
+            "Spearman": self.spearman,
+            "Kendall tau": self.kendall_tau,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointwiseAgreement:

@@ -68,6 +68,15 @@ class JudgeBenchReport:
         """Returns a JSON-ready dictionary."""
         return asdict(self)
 
+    def headline(self) -> float | None:
+        """The benchmark's own score, over all pairs."""
+        return self.overall.published
+
+    def section_values(self) -> dict[str, float | None]:
+        """The benchmark's own score of each category, and the strict one beside it."""
+        own = {name: score.published for name, score in self.categories.items()}
+        return own | {f"{name}, strict": score.strict for name, score in self.categories.items()}
+
 
 def category_of(subset: str) -> str | None:
     """Returns the category of a category name or of a source of the data; None for others."""

@@ -70,6 +70,15 @@ class LLMBarReport:
         """Returns a JSON-ready dictionary."""
         return asdict(self)
 
+    def headline(self) -> float | None:
+        """The paper's average of the accuracies of the five subsets."""
+        return self.average.accuracy
+
+    def section_values(self) -> dict[str, float | None]:
+        """The accuracy of each subset, and the mean of the four adversarial ones."""
+        own = {name: score.accuracy for name, score in self.subsets.items()}
+        return own | {"Adversarial": self.adversarial.accuracy}
+
 
 def subset_of(name: str) -> str | None:
     """Returns the subset's name in the paper; None for names of other data.

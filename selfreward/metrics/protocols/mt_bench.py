@@ -107,6 +107,14 @@ class MTBenchReport:
         """Returns a JSON-ready dictionary."""
         return asdict(self)
 
+    def headline(self) -> float | None:
+        """The paper's agreement without ties, over both turns."""
+        return self.both.published
+
+    def section_values(self) -> dict[str, float | None]:
+        """The same of each turn."""
+        return {"first turn": self.turn_1.published, "second turn": self.turn_2.published}
+
 
 def _winner(verdict: Verdict, first: Winner, second: Winner) -> Winner:
     if verdict.outcome is Outcome.CHOICE:

@@ -145,6 +145,14 @@ class RewardBenchReport:
         """Returns a JSON-ready dictionary."""
         return asdict(self)
 
+    def headline(self) -> float | None:
+        """The mean of the sections in our scoring, in which a failed reading is wrong."""
+        return self.ours.overall
+
+    def section_values(self) -> dict[str, float | None]:
+        """The four sections in our scoring."""
+        return self.ours.sections
+
 
 def section_scores(
     accuracies: Mapping[str, float], counts: Mapping[str, int] = EXAMPLE_COUNTS

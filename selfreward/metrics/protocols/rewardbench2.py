@@ -134,6 +134,14 @@ class RewardBench2Report:
         """Returns a JSON-ready dictionary."""
         return asdict(self)
 
+    def headline(self) -> float | None:
+        """The mean of the domains in our scoring, in which a failed rating is wrong."""
+        return self.ours.overall
+
+    def section_values(self) -> dict[str, float | None]:
+        """The six domains in our scoring."""
+        return self.ours.domains
+
 
 def choice_credit(reading: FourWayChoice) -> float:
     """Returns the benchmark's credit for a reading: 1, 0, or 0.25 without a choice."""

@@ -107,6 +107,15 @@ class RMBenchReport:
         """Returns a JSON-ready dictionary."""
         return asdict(self)
 
+    def headline(self) -> float | None:
+        """The mean of the four domain averages."""
+        return self.overall
+
+    def section_values(self) -> dict[str, float | None]:
+        """The average of each domain, and easy, normal and hard over all of them."""
+        own = {name: scores.average for name, scores in self.domains.items()}
+        return own | {"easy": self.easy, "normal": self.normal, "hard": self.hard}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Comparison:
