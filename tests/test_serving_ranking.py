@@ -109,8 +109,10 @@ def test_equal_points_of_all_are_a_tie(comparisons: tuple[Letters, ...]) -> None
 def test_a_failed_comparison_counts_for_neither() -> None:
     judgment = tournament("A-", "AB", "AB")
     assert (judgment.outcome, judgment.ranking) == ("ranking", [[0, 1], [2]])
-    assert judgment.standings[0] == Standing(index=0, points=1, wins=1, failed=1)
-    assert judgment.standings[1] == Standing(index=1, points=1, wins=1, failed=1)
+    # One win in the one comparison with a verdict is as good as two in two.
+    assert judgment.standings[0] == Standing(index=0, points=2, wins=1, failed=1)
+    assert judgment.standings[1] == Standing(index=1, points=2, wins=1, failed=1)
+    assert judgment.detail == "1 of 3 comparisons have no verdict: 1 unparsed"
     # Of the two that made a choice in both orders.
     assert judgment.consistent_share == 1.0
 
@@ -120,8 +122,32 @@ def test_a_response_without_any_comparison_fails_the_ranking() -> None:
     judgment = tournament("AB", "RR", "LL")
     assert (judgment.outcome, judgment.ranking) == ("refused", [])
     assert judgment.standings[2] == Standing(index=2, points=None, failed=2)
-    assert judgment.standings[0].points == 1
+    assert judgment.standings[0].points == 2
     assert judgment.detail == "no verdict on responses [2]: the judge declined to judge"
+
+
+def test_a_failure_is_no_loss() -> None:
+    # r0 wins one and fails one, r1 loses to r0 and wins against r2: r0 must stand first.
+    judgment = tournament("AB", "RR", "AB")
+    assert judgment.ranking == [[0], [1], [2]]
+    assert judgment.detail == "1 of 3 comparisons have no verdict: 1 refused"
+    tie = tournament("AA", "--", "AA")
+    assert (tie.outcome, [s.points for s in tie.standings]) == ("tie", [1, 1, 1])
+    assert tie.detail == (
+        "all responses have equal points; 1 of 3 comparisons have no verdict: 1 unparsed"
+    )
+
+
+def test_each_comparison_and_each_score_is_told() -> None:
+    judgment = tournament("BA", "AB", "A-")
+    assert [(c.first, c.second) for c in judgment.comparisons] == [(0, 1), (0, 2), (1, 2)]
+    one, other, failed = (c.judgment for c in judgment.comparisons)
+    assert (one.choice, other.choice, failed.outcome) == ("second", "first", "unparsed")
+    assert [r.shown for r in one.orders] == ["first_second", "second_first"]
+    assert judgment.scores == []
+    scores = scored("Good.\nScore: 2", "Score: 4", "Score: 5")
+    assert [s.score for s in scores.scores] == [2, 4, 5]
+    assert (scores.scores[0].rationale, scores.comparisons) == ("Good.", [])
 
 
 def test_the_most_common_reason_is_the_rankings() -> None:

@@ -94,6 +94,10 @@ def test_playground_ranks_four_answers(page: "Page", service: Service) -> None:
     shown = text_of(page.locator("#result"))
     assert "D 3 3 0 0 0" in shown and "A 0.5 0 1 0 0" in shown
     assert "Both orders agree in 90.0 %" in shown
+    assert "D and A D is better 83.0 % agree" in shown
+    assert "Rationales (6)" in shown
+    page.get_by_text("Rationales (6)").click()
+    assert "A gives the year 1889" in text_of(page.locator("#result"))
     (asked,) = service.judged
     assert isinstance(asked, RankRequest)
     assert asked.responses == ["one", "two", "Answer C", "Answer E"]

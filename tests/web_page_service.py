@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Literal
 
 import uvicorn
@@ -31,6 +32,7 @@ from selfreward.serving.wire import (
     OrderReading,
     PairwiseJudgment,
     PairwiseRequest,
+    RankedPair,
     RankJudgment,
     RankRequest,
     Standing,
@@ -133,12 +135,20 @@ def rank(request: RankRequest) -> RankJudgment:
     ranking = [[i] for i in range(n - 1, 1, -1)] + [[0, 1]]
     standings = [Standing(index=0, points=0.5, ties=1), Standing(index=1, points=0.5, ties=1)]
     standings += [Standing(index=i, points=i, wins=i, losses=n - 1 - i) for i in range(2, n)]
+    compared = []
+    for first, second in combinations(range(n), 2):
+        pair = PairwiseRequest(
+            prompt=request.prompt, first=request.responses[second], second=request.responses[first]
+        )
+        # The later one stands first where it is read, so that it is the better one here.
+        compared.append(RankedPair(first=second, second=first, judgment=pairwise(pair)))
     return RankJudgment(
         id="j-3",
         outcome="ranking",
         ranking=ranking,
         standings=standings,
-        num_comparisons=n * (n - 1) // 2,
+        num_comparisons=len(compared),
+        comparisons=compared,
         consistent_share=0.9,
         rubric="pairwise_verdict_only",
         judge=JUDGE,

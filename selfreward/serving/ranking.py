@@ -24,6 +24,7 @@ from selfreward.serving.wire import (
     JudgedOutcome,
     JudgeVersion,
     PairwiseJudgment,
+    RankedPair,
     RankJudgment,
     RankRequest,
     Standing,
@@ -50,7 +51,8 @@ class TournamentPlan:
         return [request for plan in self.comparisons for request in plan.requests]
 
     def judgment(self, completions: Sequence[Completion], version: JudgeVersion) -> RankJudgment:
-        """Ranks by points: 1 for a win, 1/2 for a tie, none for a comparison without a verdict.
+        """Ranks by points: 1 for a win, 1/2 for a tie; a comparison without a verdict takes part in
+        neither response's points, which are scaled to all comparisons.
 
         A response with no comparison that has a verdict has no points, and then there is no
         ranking but the most common failure of its comparisons.
@@ -72,6 +74,10 @@ class TournamentPlan:
             ranking=ranking,
             standings=standings,
             num_comparisons=len(judgments),
+            comparisons=[
+                RankedPair(first=first, second=second, judgment=judgment)
+                for (first, second), judgment in results
+            ],
             consistent_share=sum(agreed) / len(agreed) if agreed else None,
             detail=detail,
             rubric=self.rubric_id,
@@ -123,6 +129,7 @@ class ScoringPlan:
             outcome=outcome,
             ranking=ranking,
             standings=standings,
+            scores=judgments,
             detail=detail,
             rubric=self.rubric_id,
             judge=version,
@@ -182,9 +189,12 @@ def _standing(index: int, results: Sequence[tuple[tuple[int, int], PairwiseJudgm
             wins += 1
         else:
             losses += 1
+    with_verdict = wins + ties + losses
+    # Otherwise a comparison that failed would count like a loss.
+    num_all = with_verdict + failed
     return Standing(
         index=index,
-        points=wins + ties / 2 if wins + ties + losses else None,
+        points=(wins + ties / 2) * num_all / with_verdict if with_verdict else None,
         wins=wins,
         ties=ties,
         losses=losses,
@@ -197,6 +207,7 @@ def _ranked(
     parts: Sequence[tuple[tuple[int, ...], JudgedOutcome, str | None]],
 ) -> tuple[JudgedOutcome, list[list[int]], str | None]:
     """Returns outcome, ranking and detail; `parts` are (responses concerned, outcome, detail)."""
+    failures = Counter(part[1] for part in parts if part[1] not in ("choice", "tie", "score"))
     without = [s.index for s in standings if s.points is None]
     if without:
         reasons = [part for part in parts if not set(part[0]).isdisjoint(without)]
@@ -204,13 +215,17 @@ def _ranked(
         outcome = Counter(part[1] for part in reasons).most_common(1)[0][0]
         detail = next(part[2] for part in reasons if part[1] == outcome)
         return outcome, [], f"no verdict on responses {without}: {detail}"
+    details = []
+    if failures:
+        counted = ", ".join(f"{count} {outcome}" for outcome, count in failures.items())
+        details = [f"{failures.total()} of {len(parts)} comparisons have no verdict: {counted}"]
     points = {s.index: s.points for s in standings if s.points is not None}
     # Sorting is stable: equal ones stay in the request's order.
     order = sorted(points, key=lambda index: -points[index])
     groups = [list(group) for _, group in groupby(order, key=lambda index: points[index])]
     if len(groups) == 1:
-        return "tie", [], "all responses have equal points"
-    return "ranking", groups, None
+        return "tie", [], "; ".join(["all responses have equal points", *details])
+    return "ranking", groups, "; ".join(details) or None
 
 
 def _not_ranked(

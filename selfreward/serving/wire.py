@@ -224,12 +224,21 @@ class Standing(Wire):
     index: int
     """Place in the request's `responses`, from 0."""
     points: float | None
-    """Tournament: wins plus half the ties; scores: the mean score; None where it has none."""
+    """Tournament: wins plus half the ties, as a share of its comparisons that have a verdict, times
+    all its comparisons; scores: the mean score; None where it has none."""
     wins: int = 0
     ties: int = 0
     losses: int = 0
     failed: int = 0
     """Comparisons or draws without a verdict."""
+
+
+class RankedPair(Wire):
+    """One comparison of a tournament, by places in the request's `responses`."""
+
+    first: int
+    second: int
+    judgment: PairwiseJudgment
 
 
 class RankJudgment(Wire):
@@ -242,9 +251,14 @@ class RankJudgment(Wire):
     standings: list[Standing] = []
     """In the order of the request."""
     num_comparisons: int = 0
+    comparisons: list[RankedPair] = []
+    """Of a tournament, with what the judge said of each."""
+    scores: list[ScoreJudgment] = []
+    """Of method `scores`, in the order of the request."""
     consistent_share: float | None = None
     """Share of comparisons in which both orders agree."""
     detail: str | None = None
+    """Why there is no ranking; where there is one, how many comparisons have no verdict and why."""
     rubric: str
     judge: JudgeVersion
     usage: Usage = Usage()

@@ -170,6 +170,48 @@ function standingsTable(standings) {
   return table("Standings", columns, rows);
 }
 
+function pairText({ first, second, judgment }) {
+  if (judgment.outcome === "choice") {
+    return `${letter(judgment.choice === "first" ? first : second)} is better`;
+  }
+  return readingText(judgment);
+}
+
+/** Every comparison of a tournament, and what the judge wrote on it. */
+function comparisons(pairs) {
+  const columns = [
+    { head: "Compared" },
+    { head: "Verdict" },
+    { head: "P(first better)", number: true },
+    { head: "Orders" },
+  ];
+  const orders = { true: "agree", false: "disagree", null: "not known" };
+  const name = ({ first, second }) => `${letter(first)} and ${letter(second)}`;
+  const rows = pairs.map((pair) => [
+    name(pair),
+    pairText(pair),
+    pair.judgment.probability_first === null ? "none" : percent(pair.judgment.probability_first),
+    orders[pair.judgment.consistent],
+  ]);
+  return [table("Comparisons", columns, rows), told(pairs.map((pair) => [name(pair), pair.judgment.rationale]))];
+}
+
+function scores(judgments) {
+  return told(judgments.map((judgment, i) => [letter(i), judgment.rationale]));
+}
+
+/** Rationales under a name each; null where there are none. */
+function told(named) {
+  const parts = named.filter(([, rationale]) => rationale);
+  if (!parts.length) return null;
+  return h(
+    "details",
+    {},
+    h("summary", {}, `Rationales (${parts.length})`),
+    parts.map(([title, text]) => [h("h4", {}, title), h("blockquote", { class: "as-is" }, text)]),
+  );
+}
+
 /** {title, elements} of a RankJudgment. */
 export function rankResult(judgment) {
   const order = judgment.ranking.map((group) => group.map(letter).join(" = ")).join(" > ");
@@ -177,6 +219,8 @@ export function rankResult(judgment) {
   const title = made ? order : "A tie: all answers are equal";
   const elements = [headlineOf(judgment, title)];
   if (judgment.standings.length) elements.push(standingsTable(judgment.standings));
+  const parts = judgment.comparisons.length ? comparisons(judgment.comparisons) : [scores(judgment.scores)];
+  elements.push(...parts.filter((part) => part !== null));
   const share = judgment.consistent_share;
   elements.push(
     facts([
