@@ -19,7 +19,7 @@ from selfreward.config import EngineConfig
 from selfreward.engines.models import model_fingerprint, resolve_model
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.protocol import Completion, GenerationRequest, Sampling
-from selfreward.engines.vllm_replica import sampling_params
+from selfreward.engines.vllm_engine import sampling_params
 from selfreward.errors import EngineError
 from selfreward.preflight import start_local
 from selfreward.records import Message, ModelRef

@@ -8,7 +8,7 @@ from selfreward.config import EngineConfig
 from selfreward.engines.engine_loop import RequestRefusedError
 from selfreward.engines.protocol import Sampling
 from selfreward.engines.replica_env import replica_env
-from selfreward.engines.vllm_replica import read_draw
+from selfreward.engines.vllm_outputs import read_draw
 from selfreward.judging.token_logps import TokenLogps
 
 

@@ -23,7 +23,7 @@ from selfreward.benchmarks.load import Answered, latency, run_load, statuses
 from selfreward.config_serving import ServiceConfig
 from selfreward.engines.models import resolve_model
 from selfreward.engines.replica_env import replica_env
-from selfreward.engines.vllm_replica import engine_arguments
+from selfreward.engines.vllm_engine import engine_arguments
 
 CLIENTS = (1, 8, 32)
 SECONDS = 30.0

@@ -7,7 +7,7 @@ import ray
 from selfreward.config import EngineConfig
 from selfreward.engines.protocol import GenerationRequest
 from selfreward.engines.replica_env import replica_env, replica_resources, resolve_device
-from selfreward.engines.vllm_replica import engine_arguments, run_raw
+from selfreward.engines.vllm_engine import engine_arguments, run_raw
 from selfreward.errors import EngineError, EngineTimeoutError
 
 
