@@ -148,7 +148,7 @@ def taught(tmp_path: Path) -> Layout:
         "seed_model": "tiny & <b>bold</b>",
         "versions": {"selfreward": "0.1.0"},
         "attempts": [
-            {"finished_at": "2026-11-22T06:00:00Z", "engine_starts": 2, "swap_seconds": [0.61]}
+            {"finished_at": "2026-11-22T06:00:00Z", "engine_starts": 2, "swap_seconds": [0.61, 0.7]}
         ],
     }
     files.write_json(layout.run_json, record)
@@ -220,7 +220,7 @@ def test_the_head_says_what_ran_and_which_judge_is_current(taught: Layout) -> No
         *("M1", "promoted", "M0"),
         "promoted: accuracy 0.812 against 0.500",
     ]
-    assert found.row("Attempts", "1") == ["1", "2026-11-22 06:00 UTC", "2", "0.6 s"]
+    assert found.row("Attempts", "1") == ["1", "2026-11-22 06:00 UTC", "2", "2", "1.3 s"]
     assert_asks_nobody(found)
 
 
@@ -422,7 +422,7 @@ def test_the_page_of_ones_own_llm(tmp_path: Path) -> None:
     ]
     assert found.row("Task metric", "1 pretrain")[1:] == ["0.250", "0.100 to 0.400"]
     assert found.row("Instruction following", "1 pretrain")[1] == "0.500"
-    assert found.row("What each stage changed", "1 pretrain")[2:4] == ["improved", "-2.310"]
+    assert found.row("What each stage changed", "1 pretrain")[2:4] == ["improved", "-2.31"]
     assert found.row("Likeliest next tokens", "1 pretrain")[1:] == ["Ġ<b>", "0.250"]
     assert_asks_nobody(found)
 
@@ -481,6 +481,10 @@ def test_mistakes_are_one_line_and_code_2(
     assert run_cli("report", taught.root) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot read (KeyError: 'accuracy')" in line
+    files.write_bytes(taught.config, b"loop: [")
+    assert run_cli("report", taught.root) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot read (ParserError" in line
     files.write_bytes(taught.run_json, b"{")
     assert run_cli("report", taught.root) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -561,8 +565,18 @@ def test_a_gap_breaks_a_line_and_its_band() -> None:
     assert [len(s.split()) for s in line.strokes] == [2, 1]
     assert [len(b.split()) for b in line.bands] == [4, 4], "a point alone has a narrow bar"
     assert len(line.marks) == 3
+    assert not plot.has_names and plot.band == "interval"
     none = Series(name="a", values=(None,))
     assert line_plot(["M0"], [none], x_title="x", y_title="y") is None
+
+
+def test_only_numbers_far_apart_are_drawn_logarithmically() -> None:
+    for values, ticks in (((100.0, 300.0), 5), ((100.0, 90_000.0), 5)):
+        series = Series(name="a", values=values)
+        plot = line_plot(["0 start", "1 end"], [series], x_title="x", y_title="y", is_log=True)
+        assert plot is not None and plot.has_names
+        labels = [t.label for t in plot.y_ticks]
+        assert ("10,000" in labels) == (max(values) > 1000) and len(labels) >= ticks - 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from selfreward.reports.page.bars import BarPlot
 from selfreward.reports.page.plot import Plot
 
+MAX_COLUMNS_BESIDE = 6
+"""Of a table beside a chart; a wider one stands below it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -58,6 +61,12 @@ class Card:
     bars: BarPlot | None = None
     table: TableView | None = None
     is_wide: bool = False
+
+    @property
+    def is_split(self) -> bool:
+        """Whether chart and table have room side by side."""
+        columns = len(self.table.headings) if self.table is not None else 0
+        return self.is_wide and self.plot is not None and columns <= MAX_COLUMNS_BESIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,11 +66,12 @@ def cost_section(summary: RunSummary) -> Section | None:
                 str(number),
                 moment(attempt.get("finished_at")),
                 count(attempt["engine_starts"]),
-                ", ".join(f"{s:.1f} s" for s in attempt["swap_seconds"]) or "none",
+                count(len(attempt["swap_seconds"])),
+                duration(sum(attempt["swap_seconds"])),
             )
             for number, attempt in enumerate(attempts, 1)
         ]
-        heads = ("attempt", "finished", "engine starts", "weight swaps")
+        heads = ("attempt", "finished", "engine starts", "weight swaps", "they took")
         cards.append(Card(title="Attempts", table=table(heads, told, num_left=2)))
     return Section(
         ident="cost",

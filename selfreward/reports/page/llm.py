@@ -3,7 +3,7 @@
 from selfreward.reports.custom_llm import LlmReport
 from selfreward.reports.next_token_table import visible
 from selfreward.reports.page.content import Card, Cell, Row, Section, row, table
-from selfreward.reports.page.numbers import ABSENT, interval, share
+from selfreward.reports.page.numbers import ABSENT, share
 from selfreward.reports.page.plot import Series, line_plot
 from selfreward.reports.stages import COLUMNS, Change, Figure, StageFigures
 from selfreward.reports.summary import RunSummary
@@ -53,7 +53,8 @@ def llm_section(summary: RunSummary) -> Section | None:
         ident="stages-learned",
         title="Learning curves",
         lede="After every stage the model is measured by the same yardsticks; a band is an"
-        " interval. Perplexity is lower for better models, and its scale is logarithmic.",
+        " interval. Perplexity is lower for better models; its scale is logarithmic where the"
+        " numbers lie far apart.",
         cards=tuple(c for c in cards if c is not None),
     )
 
@@ -125,8 +126,8 @@ def _change_row(stage: str, change: Change) -> Row:
         stage,
         change.what,
         Cell(text=change.verdict, tone=_TONES.get(change.verdict, "")),
-        f"{change.difference:+.3f}",
-        interval(change.ci),
+        f"{change.difference:+.3g}",
+        ABSENT if change.ci is None else f"{change.ci[0]:+.3g} to {change.ci[1]:+.3g}",
     )
 
 

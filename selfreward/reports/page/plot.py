@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 44
 NUM_STYLES = 6
 MAX_LABELS = 9
+LOG_FROM = 5.0
+"""Largest over smallest number from which a logarithmic scale says more than a straight one."""
 MAX_MARKED = 30
 """With more points than this a line has no marks."""
 _RADIUS = 4.2
@@ -70,6 +72,8 @@ class Plot:
     lines: tuple[Line, ...]
     reference: Tick | None
     """A level that means something, such as chance."""
+    has_names: bool
+    """The labels below are names of two words, in two lines, and stand for the axis' title."""
     band: str
     """What the bands are; empty where there are none."""
     width: int = WIDTH
@@ -96,14 +100,16 @@ def line_plot(
     """Draws the series over `labels`; None where they have no number at all.
 
     `xs` places the labels by number, such as the steps of a training, and joins what was measured
-    at some of them only; otherwise they lie evenly, and a gap stays a gap.
+    at some of them only; otherwise they lie evenly, and a gap stays a gap. `is_log` asks for a
+    logarithmic scale where the numbers lie far apart.
     """
     shown = [s for s in series if any(v is not None for v in s.values)]
     known = [v for s in shown for v in s.values if v is not None]
     known += [v for s in shown for ci in s.intervals if ci is not None for v in ci]
     if not known:
         return None
-    y_axis = log_axis(known) if is_log and min(known) > 0 else linear_axis(known, low, high)
+    is_wide = is_log and min(known) > 0 and max(known) > LOG_FROM * min(known)
+    y_axis = log_axis(known) if is_wide else linear_axis(known, low, high)
     places = list(xs) if xs is not None else list(range(len(labels)))
     across = _across(places)
     columns = [across(x) for x in places]
@@ -136,6 +142,7 @@ def line_plot(
         y_ticks=tuple(Tick(at=down(t), label=number(t)) for t in y_axis.ticks),
         lines=tuple(lines),
         reference=None if reference is None else Tick(at=down(reference[0]), label=reference[1]),
+        has_names=xs is None and any(" " in label for label in labels),
         band=band if any(line.bands for line in lines) else "",
     )
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from selfreward.errors import DataError, UserError
@@ -20,6 +21,8 @@ from selfreward.reports.summary import RunSummary, read_summary
 from selfreward.storage import files
 from selfreward.storage.manifest import now
 
+# What files of another version, or damaged ones, lead to.
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError)
 _SECTIONS = (
     llm_section,
     models_section,
@@ -49,10 +52,11 @@ def page_of(layout: Layout) -> str:
                 written_at=moment(now()),
             )
         )
-    except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+    except _UNREADABLE as error:
+        told = " ".join(str(error).split())
         raise DataError(
             f"{layout.root} holds what this version cannot read"
-            f" ({type(error).__name__}: {error}); run it again, or read it with the version that"
+            f" ({type(error).__name__}: {told}); run it again, or read it with the version that"
             " wrote it"
         ) from error
 
