@@ -1,14 +1,18 @@
 """From judged pairs on storage to a measured judge."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
+from selfreward.evaluation.evaluated import Evaluated, Ratings
 from selfreward.evaluation.outcomes import common_outcomes, measure, read_outcomes
-from selfreward.metrics.pairwise import accuracy_per_pair
+from selfreward.loops import compare
+from selfreward.loops.compare import comparison_report
+from selfreward.loops.evaluate_request import EvaluateRequest
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
 from selfreward.records import (
     Judgment,
     Message,
@@ -112,3 +116,117 @@ def test_two_judges_are_compared_on_the_pairs_both_have_read(tmp_path: Path, pai
     assert [o.pair_id for o in one] == [o.pair_id for o in other] == [PAIRS[0].id, PAIRS[2].id]
     assert accuracy_per_pair(one).tolist() == [1.0, 0.5]
     assert accuracy_per_pair(other).tolist() == [1.0, 1.0]
+
+
+# --- whose model wrote a response, and two judges side by side ------------------------------------
+
+
+def said(right: bool) -> Verdict:
+    return Verdict(outcome=Outcome.CHOICE, choice="first" if right else "second")
+
+
+def outcome(
+    pair_id: str, chosen_first: Verdict | None, rejected_first: Verdict | None
+) -> PairOutcome:
+    return PairOutcome(
+        pair_id=pair_id, subset="s", chosen_first=chosen_first, rejected_first=rejected_first
+    )
+
+
+def evaluated(outcomes: list[PairOutcome], **changes: Any) -> Evaluated:
+    values: dict[str, Any] = {
+        "judge": "j",
+        "model": "m",
+        "fingerprint": "f",
+        "settings": {},
+        "outcomes": {"d": outcomes},
+        "meta": {"d": {}},
+        "ratings": {},
+        "dropped": {"d": {}},
+        "work": "w",
+    }
+    return Evaluated(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("http://host:8000/v1/chat/completions#Org/Judge-7B", ()),
+        ("Org/Judge-7B after iteration 2", ("Org/Judge-7B",)),
+        ("judge-7b", ()),
+        ("embedded:judge-7b", ()),
+    ],
+)
+def test_a_judge_s_own_answers_are_found_by_any_of_its_names(
+    model: str, names: tuple[str, ...]
+) -> None:
+    # Shown first and second, its own answer is named in 3 of 4 readings and better in 2 of 4.
+    rows = [outcome("a", said(True), said(False)), outcome("b", said(True), said(True))]
+    meta = {
+        "a": {"chosen_model": "Org/Judge-7B", "rejected_model": "other"},
+        "b": {"chosen_model": "other", "rejected_model": "judge-7B"},
+    }
+    found = evaluated(rows, model=model, names=names, meta={"d": meta})
+    assert found.card_basis().own == {"a": "chosen", "b": "rejected"}
+    assert found.report(EvaluationConfig(), 0)["card"]["self_preference"] == pytest.approx(0.25)
+    assert found.unknown_writers() == []
+    assert evaluated(rows, model="third", meta={"d": meta}).unknown_writers() == [
+        *("Org/Judge-7B", "judge-7B", "other")
+    ]
+    assert evaluated(rows).unknown_writers() == []
+
+
+def test_a_comparison_has_the_whole_card_of_both_judges() -> None:
+    meta = {"a": {"chosen_model": "other", "rejected_model": "b"}}
+    # A names the better response; B its own, which is the worse one.
+    a = evaluated([outcome("a", said(True), said(False))], model="a", meta={"d": meta})
+    b = evaluated([outcome("a", said(False), said(True))], model="b", meta={"d": meta})
+    found = comparison_report(a, b, EvaluationConfig(), 0)
+    assert (found["cards"]["a"]["self_preference"], found["cards"]["b"]["self_preference"]) == (
+        None,
+        1.0,
+    )
+    ratings = Ratings(
+        human=(5.0, 1.0),
+        judge=(5.0, 5.0),
+        groups=("p", "p"),
+        subsets=("", ""),
+        human_scale=(1.0, 5.0),
+        judge_scale=(0.0, 5.0),
+        has_scale=True,
+    )
+    rated = evaluated([outcome("a", said(True), said(False))], ratings={"s": ratings})
+    card = comparison_report(a, rated, EvaluationConfig(), 0)["cards"]["b"]
+    assert (card["score_saturation"], card["score_entropy_bits"]) == (1.0, 0.0)
+
+
+def test_judges_that_read_other_orders_cannot_be_compared() -> None:
+    a, b = (
+        evaluated([outcome("a", said(True), None)]),
+        evaluated([outcome("a", None, said(True))]),
+    )
+    with pytest.raises(DataError, match=r"cannot be compared: .*the same orders"):
+        comparison_report(a, b, EvaluationConfig(), 0)
+
+
+@pytest.mark.parametrize(("orders", "overrides"), [("random", ("loop.seed=7",)), ("both", ())])
+def test_one_order_of_a_pair_is_drawn_alike_for_both_judges(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    orders: Literal["both", "random"],
+    overrides: tuple[str, ...],
+) -> None:
+    (tmp_path / "recipe.yaml").write_text("run_dir: runs/x\nloop: {seed: 7}\n")
+    asked: list[EvaluateRequest] = []
+
+    def answer(request: EvaluateRequest, display: Any) -> Evaluated:
+        asked.append(request)
+        return evaluated([outcome("a", said(True), said(False))])
+
+    monkeypatch.setattr(compare, "evaluate_judge", answer)
+    request = EvaluateRequest(
+        judge="x", data=("pairs.jsonl",), orders=orders, config=str(tmp_path / "recipe.yaml")
+    )
+    compare.compare("judge-a", "judge-b", request)
+    assert [r.judge for r in asked] == ["judge-a", "judge-b"]
+    assert [r.overrides for r in asked] == [overrides] * 2

@@ -146,6 +146,8 @@ def test_every_figure_that_got_worse_has_its_line() -> None:
         first_position_rate=0.75,
         unparsed_rate=0.2,
         truncated_rate=0.06,
+        tie_rate=0.2,
+        refused_rate=0.08,
         longer_chosen_rate=0.3,
     )
     assert worse_figures(CARD, worse, tolerance=0.05) == [
@@ -153,6 +155,8 @@ def test_every_figure_that_got_worse_has_its_line() -> None:
         "swap flip rate rose from 0.200 to 0.300, by more than 0.05",
         "unparsed rate rose from 0.100 to 0.200, by more than 0.05",
         "truncated rate rose from 0.000 to 0.060, by more than 0.05",
+        "tie rate rose from 0.000 to 0.200, by more than 0.05",
+        "refused rate rose from 0.000 to 0.080, by more than 0.05",
         "length bias |longer chosen rate - share chosen longer| rose from 0.100 to 0.200,"
         " by more than 0.05",
     ]
@@ -179,3 +183,11 @@ def test_a_judge_without_choices_does_not_pass_as_one_without_bias() -> None:
         " measured",
     ]
     assert worse_figures(silent, CARD, tolerance=0.0) == []
+
+
+def test_a_judge_that_begins_to_favour_its_own_answers_is_named() -> None:
+    before, after = replace(CARD, self_preference=-0.05), replace(CARD, self_preference=0.2)
+    assert worse_figures(before, after, tolerance=0.1) == [
+        "self-preference |own named rate - share own better| rose from 0.050 to 0.200,"
+        " by more than 0.1"
+    ]

@@ -1,11 +1,13 @@
 """What an evaluation found, and its figures: data sets, their mean, bias card, protocol."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
+from selfreward.evaluation.outcomes import CardBasis, Side
 from selfreward.evaluation.reports import card_report, macro_report, set_report
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.voting import mean_score
@@ -45,6 +47,8 @@ class Evaluated:
     fingerprint: str
     settings: dict[str, Any]
     outcomes: dict[str, list[PairOutcome]]
+    names: tuple[str, ...] = ()
+    """Further names of the judge's model, as files may call it: of a run, its seed's."""
     meta: dict[str, dict[str, dict[str, Any]]]
     """By data set and pair id: what the file says of the pair besides."""
     ratings: dict[str, Ratings]
@@ -74,10 +78,24 @@ class Evaluated:
             },
         }
         if self.outcomes:
-            scores, scale = self._scores()
             report["macro"] = macro_report(self.outcomes, config, seed)
-            report["card"] = card_report(self.outcomes, scores, scale, self._own_sides())
+            report["card"] = card_report(self.outcomes, self.card_basis())
         return report
+
+    def card_basis(self) -> CardBasis:
+        """Its own scores, and which responses of the pairs its own model wrote."""
+        scores, scale = self._scores()
+        return CardBasis(own=self._own_sides(), scores=scores, scale=scale)
+
+    def unknown_writers(self) -> list[str]:
+        """Who wrote the responses by the files' own word, where none of them is this judge's
+        model: nothing can then be said about self-preference."""
+        rows = [meta for found in self.meta.values() for meta in found.values()]
+        named = {str(meta[key]) for meta in rows for key in _WRITERS if meta.get(key)}
+        return [] if any(map(self._is_own, named)) else sorted(named)
+
+    def _is_own(self, name: Any) -> bool:
+        return isinstance(name, str) and _plain(name) in {*map(_plain, (self.model, *self.names))}
 
     def _scores(self) -> tuple[list[float] | None, tuple[float, float] | None]:
         """All scores with the scale they were given by; rewards have none."""
@@ -87,15 +105,23 @@ class Evaluated:
         scales = {r.judge_scale for r in self.ratings.values() if r.has_scale}
         return scores, scales.pop() if len(scales) == 1 else None
 
-    def _own_sides(self) -> dict[str, str]:
+    def _own_sides(self) -> dict[str, Side]:
         """Pairs of which the judge's own model wrote one response, by the file's own word."""
-        own = {}
+        own: dict[str, Side] = {}
         for found in self.meta.values():
             for pair_id, meta in found.items():
-                sides = [s for s in ("chosen", "rejected") if meta.get(f"{s}_model") == self.model]
+                sides = [side for key, side in _WRITERS.items() if self._is_own(meta.get(key))]
                 if len(sides) == 1:
                     own[pair_id] = sides[0]
         return own
+
+
+_WRITERS: dict[str, Side] = {"chosen_model": "chosen", "rejected_model": "rejected"}
+
+
+def _plain(model: str) -> str:
+    """A model's own name: `http://host/v1#Org/Judge-7B`, `Org/Judge-7B` and `judge-7b` are one."""
+    return re.split(r"[/#]", model.removeprefix("embedded:").rstrip("/"))[-1].casefold()
 
 
 def read_ratings(

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
@@ -16,6 +16,7 @@ from selfreward.records import Judgment, Position, ResponsePair, Verdict
 from selfreward.records_scores import PairScore
 from selfreward.storage.shards import read_records, sealed_shards
 
+Side = Literal["chosen", "rejected"]
 Reduce = Callable[[Sequence[Verdict]], Verdict]
 """Makes one verdict of the draws of one order."""
 
@@ -135,6 +136,27 @@ def common_outcomes(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CardBasis:
+    """What a bias card is made of besides the judged pairs.
+
+    Example: `CardBasis(own={"pair-1": "chosen"}, scores=(4.0, 2.0), scale=(0.0, 5.0))`
+    """
+
+    own: Mapping[str, Side] = field(default_factory=dict)
+    """By pair id: which of its two responses the judge's own model wrote."""
+    scores: Sequence[float] | None = None
+    """Its scores of single responses."""
+    scale: tuple[float, float] | None = None
+
+    def card(self, outcomes: Sequence[PairOutcome]) -> BiasCard:
+        """The bias card over these pairs."""
+        return bias_card(outcomes, self.scores, self.scale, self.own or None)
+
+
+PAIRS_ALONE = CardBasis()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
     """Two judges' outcomes of the pairs that both have read, by data set, in the same order.
 
@@ -149,11 +171,12 @@ class Paired:
         first = {name: accuracy_per_pair(a) for name, (a, _) in self.by_set.items()}
         return first, {name: accuracy_per_pair(b) for name, (_, b) in self.by_set.items()}
 
-    @property
-    def cards(self) -> tuple[BiasCard, BiasCard]:
+    def cards(
+        self, before: CardBasis = PAIRS_ALONE, after: CardBasis = PAIRS_ALONE
+    ) -> tuple[BiasCard, BiasCard]:
         """The bias cards of both over all pairs."""
-        first = bias_card([o for a, _ in self.by_set.values() for o in a])
-        return first, bias_card([o for _, b in self.by_set.values() for o in b])
+        first = before.card([o for a, _ in self.by_set.values() for o in a])
+        return first, after.card([o for _, b in self.by_set.values() for o in b])
 
 
 def pair_outcomes(

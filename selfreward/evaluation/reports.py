@@ -1,13 +1,11 @@
 """The figures of one judge over several data sets, as plain data ready for JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Literal, Protocol
 
 from selfreward.config import EvaluationConfig
-from selfreward.evaluation.outcomes import Reduce, first_draw, measure
+from selfreward.evaluation.outcomes import CardBasis, Reduce, first_draw, measure
 from selfreward.judging.voting import combine_orders, majority, verdict_by_probability
-from selfreward.metrics.bias import bias_card
 from selfreward.metrics.calibration import calibration_report
 from selfreward.metrics.comparison import macro_interval
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
@@ -100,12 +98,6 @@ def macro_report(
     }
 
 
-def card_report(
-    outcomes: Mapping[str, Sequence[PairOutcome]],
-    scores: Sequence[float] | None,
-    scale: tuple[float, float] | None,
-    own: Mapping[str, str],
-) -> dict[str, Any]:
+def card_report(outcomes: Mapping[str, Sequence[PairOutcome]], basis: CardBasis) -> dict[str, Any]:
     """The bias card over all pairs of all data sets."""
-    every = [o for found in outcomes.values() for o in found]
-    return asdict(bias_card(every, scores, scale, own or None))
+    return basis.card([o for found in outcomes.values() for o in found]).to_dict()

@@ -28,10 +28,15 @@ def compare(
     and the judge that was trained from it answer the same prompt.
 
     Raises:
-        DataError: a data set has no pair that both judges read.
+        DataError: a data set has no pair that both judges read, or they read other orders.
     """
     specs = [parse_judge(judge) for judge in (judge_a, judge_b)]
     like = next((s.name for s in specs if s.kind == "run"), None)
+
+    if request.orders == "random":
+        # Which order a pair is read in follows from the seed, and two runs may have two.
+        seed = recipe_of(specs[0], replace(request, judge=judge_a, like=like)).loop.seed
+        request = replace(request, overrides=(*request.overrides, f"loop.seed={seed}"))
 
     def ask(judge: str, side: str) -> Evaluated:
         work = None if request.work is None else join(request.work, side)
@@ -54,12 +59,15 @@ def comparison_report(
     if not a.outcomes:
         raise DataError("a comparison needs at least one pair file")
     paired: Paired = pair_outcomes(a.outcomes, b.outcomes)
-    sets = {
-        name: compare_judges(*both, confidence=config.confidence, seed=seed).to_dict()
-        for name, both in paired.by_set.items()
-    }
+    try:
+        sets = {
+            name: compare_judges(*both, confidence=config.confidence, seed=seed).to_dict()
+            for name, both in paired.by_set.items()
+        }
+    except ValueError as error:
+        raise DataError(f"{a.judge} and {b.judge} cannot be compared: {error}") from None
     macro = macro_comparison(*paired.accuracies, confidence=config.confidence, seed=seed)
-    card_a, card_b = paired.cards
+    card_a, card_b = paired.cards(a.card_basis(), b.card_basis())
     return {
         "judge_a": a.judge,
         "judge_b": b.judge,

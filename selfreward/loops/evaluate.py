@@ -81,6 +81,8 @@ class _Judge:
     fingerprint: str
     name: str
     client: Callable[[Run], EngineClient] | None
+    names: tuple[str, ...] = ()
+    """What files may call its model besides."""
 
     @classmethod
     def of(cls, spec: JudgeSpec, config: RunConfig) -> "_Judge":
@@ -105,6 +107,8 @@ class _Judge:
             fingerprint=placed.ref.fingerprint,
             name=placed.ref.name,
             client=lambda run: run.pools.judge(placed),
+            # What a run trained writes much as its seed does.
+            names=(config.model.name,),
         )
 
 
@@ -130,9 +134,10 @@ class _Evaluation:
         pairs = [s for s in sets if s.kind == "pairs"]
         scored = [s for s in sets if s.kind == "scores"]
         dropped = {s.name: dict(s.dropped) for s in sets}
-        return Evaluated(
+        found = Evaluated(
             judge=self.spec.text,
             model=self.judge.name,
+            names=self.judge.names,
             fingerprint=self.judge.fingerprint,
             settings=self._told(),
             outcomes=self._judged(pairs, dropped),
@@ -141,6 +146,13 @@ class _Evaluation:
             dropped=dropped,
             work=self.run.layout.root,
         )
+        writers = found.unknown_writers()
+        if writers:
+            self.run.display.line(
+                f"self-preference is not measured: no response is by {self.judge.name}, they are by"
+                f" {', '.join(writers[:5])}{' and others' if len(writers) > 5 else ''}"
+            )
+        return found
 
     def _told(self) -> dict[str, Any]:
         """The settings that had a say, for the report."""

@@ -90,7 +90,7 @@ def _decide(run: Run, iteration: int, sets: dict[str, Source], incumbent: int) -
         for i in (incumbent, iteration)
     )
     paired = pair_outcomes(before, after)
-    card_before, card_after = paired.cards
+    card_before, card_after = paired.cards()
     decision = decide_promotion(
         *paired.accuracies,
         max_p_value=config.promotion.max_p_value,

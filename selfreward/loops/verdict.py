@@ -108,7 +108,7 @@ def _by_labelled_pairs(
     decision = decide_promotion(
         *paired.accuracies,
         max_p_value=run.config.promotion.max_p_value,
-        worse=worse_figures(*paired.cards, run.config.promotion.max_worse),
+        worse=worse_figures(*paired.cards(), run.config.promotion.max_worse),
         seed=run.config.loop.seed,
     )
     return decision.promote, decision.reason, decision.accuracy

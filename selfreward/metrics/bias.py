@@ -173,17 +173,21 @@ def _gated_figures(card: BiasCard) -> dict[str, float | None]:
         "swap flip rate": card.swap_flip_rate,
         "unparsed rate": card.unparsed_rate,
         "truncated rate": card.truncated_rate,
+        "tie rate": card.tie_rate,
+        "refused rate": card.refused_rate,
         "length bias |longer chosen rate - share chosen longer|": _distance(
             card.longer_chosen_rate, card.share_chosen_longer
         ),
+        "self-preference |own named rate - share own better|": _distance(card.self_preference, 0.0),
     }
 
 
 def worse_figures(before: BiasCard, after: BiasCard, tolerance: float) -> list[str]:
     """Returns a line for every figure that is worse after than before by more than `tolerance`.
 
-    An empty list is the good case. Asked are position bias, flip rate, unparsed and truncated
-    rate and length bias, all as rates of 0 to 1. A figure that was not measured before cannot get
+    An empty list is the good case. Asked are position bias, flip rate, length bias,
+    self-preference, and the rates of unparsed, truncated, tied and refused readings, all from 0 to
+    1. A figure that was not measured before cannot get
     worse; one that was measured and no longer can be is named, for a judge without choices must
     not pass as one without bias. Raises ValueError for a negative tolerance.
     """
