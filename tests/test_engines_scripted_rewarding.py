@@ -11,7 +11,8 @@ from selfreward.config_self_rewarding import SelfInstructConfig
 from selfreward.engines.protocol import GenerationRequest, Sampling
 from selfreward.engines.scripted import draw, scored
 from selfreward.judging.instruction_filters import filter_reason
-from selfreward.judging.pointwise import get_pointwise_rubric, parse_pointwise, render_pointwise
+from selfreward.judging.pointwise import get_pointwise_rubric, render_pointwise
+from selfreward.judging.pointwise_scores import parse_pointwise
 from selfreward.judging.self_instruct import split_creation
 from selfreward.records import Message, ModelRef
 

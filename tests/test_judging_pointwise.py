@@ -12,12 +12,11 @@ from selfreward.judging.pointwise import (
     POINTWISE_RUBRICS,
     PointwiseRubric,
     additive_rubric,
-    expected_score,
     get_pointwise_rubric,
-    parse_pointwise,
     render_pointwise,
     score_labels,
 )
+from selfreward.judging.pointwise_scores import expected_score, parse_pointwise
 from selfreward.judging.token_logps import TokenLogps
 from selfreward.records import Message, Outcome
 

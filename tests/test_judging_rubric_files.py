@@ -15,10 +15,10 @@ from selfreward.judging.pointwise import (
     POINTWISE_RUBRICS,
     additive_rubric,
     get_pointwise_rubric,
-    parse_pointwise,
     render_pointwise,
     score_labels,
 )
+from selfreward.judging.pointwise_scores import parse_pointwise
 from selfreward.judging.rubric_files import parse_rubric, rubric_from_text, rubric_recipe
 from selfreward.loops.evaluate_request import EvaluateRequest, check, default_work, settings_of
 from selfreward.loops.rubrics import load_pointwise_rubric

@@ -15,7 +15,8 @@ from typing import Protocol, TypeVar
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest, Sampling
 from selfreward.errors import EngineError, EngineTimeoutError
-from selfreward.judging.pointwise import PointwiseRubric, parse_pointwise, render_pointwise
+from selfreward.judging.pointwise import PointwiseRubric, render_pointwise
+from selfreward.judging.pointwise_scores import parse_pointwise
 from selfreward.judging.voting import mean_score
 from selfreward.records import Conversation, Message, Outcome, derived_seed
 from selfreward.serving.rubric_choice import choose_pointwise_rubric

@@ -6,12 +6,8 @@ from typing import Literal
 
 from selfreward.config import SamplingConfig
 from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest, Sampling
-from selfreward.judging.pointwise import (
-    PointwiseRubric,
-    parse_pointwise,
-    render_pointwise,
-    score_labels,
-)
+from selfreward.judging.pointwise import PointwiseRubric, render_pointwise, score_labels
+from selfreward.judging.pointwise_scores import parse_pointwise
 from selfreward.records import Conversation, Outcome, Verdict, derived_seed
 from selfreward.records_scores import Rating, ScoredResponse
 from selfreward.records_self_rewarding import SampledInstruction

@@ -11,12 +11,8 @@ from typing import Protocol
 from selfreward.config import RatingConfig
 from selfreward.engines.protocol import Completion, Generate, GenerationRequest, Sampling
 from selfreward.errors import DataError
-from selfreward.judging.pointwise import (
-    PointwiseRubric,
-    parse_pointwise,
-    render_pointwise,
-    score_labels,
-)
+from selfreward.judging.pointwise import PointwiseRubric, render_pointwise, score_labels
+from selfreward.judging.pointwise_scores import parse_pointwise
 from selfreward.judging.rewards import (
     Passes,
     Reward,
