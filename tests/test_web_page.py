@@ -55,6 +55,8 @@ def test_playground_shows_a_verdict_and_where_it_comes_from(page: "Page", servic
         "pairwise_reasoned",
     ):
         assert part in shown
+    page.locator("summary", has_text="All rationales (6)").click()
+    assert "The second text names the right year." in text_of(page.locator("#result details"))
     wide, whole = (page.locator(s).bounding_box() for s in (".share", ".track"))
     assert wide and whole and wide["width"] / whole["width"] == pytest.approx(0.83, abs=0.01)
     page.locator("#live").get_by_text("Answer A is better.").wait_for()
@@ -96,8 +98,9 @@ def test_playground_ranks_four_answers(page: "Page", service: Service) -> None:
     assert "Both orders agree in 90.0 %" in shown
     assert "D and A D is better 83.0 % agree" in shown
     assert "Rationales (6)" in shown
-    page.get_by_text("Rationales (6)").click()
-    assert "A gives the year 1889" in text_of(page.locator("#result"))
+    page.locator("summary", has_text="Rationales (6)").click()
+    told = page.locator("#result details blockquote")
+    assert text_of(told.first).startswith("A gives the year 1889") and told.count() == 6
     (asked,) = service.judged
     assert isinstance(asked, RankRequest)
     assert asked.responses == ["one", "two", "Answer C", "Answer E"]
