@@ -15,7 +15,7 @@ def choose(generated: list[str], seed: int = 0, seeds: list[str] | None = None) 
 
 def texts(completion: str, finish_reason: str = "stop") -> tuple[str, ...]:
     parts = split_creation(completion, finish_reason, "split")
-    assert (parts.reason is None) == bool(parts.texts)
+    assert bool(parts.texts) == (parts.reason is None or parts.left_out != "")
     return parts.texts
 
 
@@ -159,7 +159,14 @@ def test_lists_inside_tasks_of_a_list_stay() -> None:
 
 
 def test_a_cut_last_task_is_left_out() -> None:
-    assert texts("Task 9: Name a river.\nTask 10: Explain why the", "length") == ("Name a river.",)
+    half = "Task 9: Name a river.\nTask 10: Explain why the"
+    assert texts(half, "length") == ("Name a river.",)
+    parts = split_creation(half, "length", "split")
+    # It does not go without a word.
+    assert (parts.reason, parts.left_out) == (
+        DropReason.TRUNCATED_INSTRUCTION,
+        "Explain why the",
+    )
     assert reason("Explain why the", "length") is DropReason.TRUNCATED_INSTRUCTION
     assert reason("Explain why the", "stop") is None
     # The answer was cut, not the task.

@@ -152,7 +152,11 @@ def test_completions_are_split_into_instructions() -> None:
         [],
         [],
     ]
-    assert reasons(results) == ["truncated_instruction", "empty_instruction", "prompt_too_long"]
+    assert reasons(results) == [
+        *("truncated_instruction", "truncated_instruction", "empty_instruction", "prompt_too_long")
+    ]
+    # One of its two tasks was cut: it is counted beside the one that is kept.
+    assert [(d.row_id, d.detail) for d in results[2].dropped] == [("half", "Name the")]
     second = results[1].records[1]
     assert (second.part, second.round, second.draw) == (1, 1, 0)
     assert (second.text, second.shot_ids) == (COMPLETIONS["two"], ("ins-1", "ins-2"))

@@ -25,7 +25,9 @@ class CreatedParts:
     texts: tuple[str, ...]
     """In the order written, each complete."""
     reason: DropReason | None
-    """Why there are none; None where there are some."""
+    """Why there are none, or why the last one is left out; None where all are there."""
+    left_out: str = ""
+    """The last one, where it was cut off behind others."""
 
 
 def shots(
@@ -144,10 +146,15 @@ def split_creation(
     if len(parts) > 1 and several == "drop":
         return CreatedParts(texts=(), reason=DropReason.SEVERAL_INSTRUCTIONS)
     was_cut = finish_reason == "length"
+    left_out = ""
     if was_cut and parts and not parts[-1][1] and not _ends_with_label(text):
-        parts.pop()
+        left_out, _ = parts.pop()
     if parts:
-        return CreatedParts(texts=tuple(t for t, _ in parts), reason=None)
+        return CreatedParts(
+            texts=tuple(t for t, _ in parts),
+            reason=DropReason.TRUNCATED_INSTRUCTION if left_out else None,
+            left_out=left_out,
+        )
     reason = DropReason.TRUNCATED_INSTRUCTION if was_cut else DropReason.EMPTY_INSTRUCTION
     return CreatedParts(texts=(), reason=reason)
 

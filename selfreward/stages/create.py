@@ -146,7 +146,7 @@ class Create:
     ) -> None:
         parts = split_creation(draw.text, draw.finish_reason, self.several)
         if parts.reason is not None:
-            detail = draw.text.strip()[:200]
+            detail = (parts.left_out or draw.text.strip())[:200]
             result.dropped.append(
                 DroppedRow(row_id=row.id, stage=self.name, reason=parts.reason, detail=detail)
             )
