@@ -91,7 +91,8 @@ class ServingConfig(Section):
     pairwise_rubric: str = "pairwise_verdict_only"
     """Used without rationale where a request names no rubric."""
     pairwise_rationale_rubric: str = "pairwise_reasoned"
-    score_rubric: str = "pointwise_additive"
+    score_rubric: str = "pointwise_additive_short"
+    score_rationale_rubric: str = "pointwise_additive"
     guided: bool = True
     max_rationale_tokens: int = Field(default=400, ge=16)
     follow: bool = True

@@ -19,8 +19,9 @@ from selfreward.engines.replica import ReplicaSpec
 from selfreward.records import ModelRef
 from selfreward.serving.access import Access
 from selfreward.serving.app import build_app
-from selfreward.serving.engine import JudgeEngine, start_replica
+from selfreward.serving.engine import JudgeEngine
 from selfreward.serving.keeper import Served, VersionKeeper
+from selfreward.serving.replicas import start_replica
 from selfreward.serving.review_desk import open_desk
 from selfreward.serving.service import Service
 from selfreward.serving.shadow import Shadow

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from selfreward.engines.models import model_fingerprint
 from selfreward.serving.wire import (
     PairwiseJudgment,
     RankJudgment,
@@ -118,6 +119,44 @@ def test_rewards_as_openrlhf_asks_for_them(client: TestClient) -> None:
     assert answer["rewards"] == answer["scores"]
     assert answer["rewards"][0] > answer["rewards"][1]
     assert answer["extra_logs"]["judge_failed"] == 0
+
+
+def test_a_text_that_cannot_be_scored_costs_the_batch_nothing(client: TestClient) -> None:
+    prompt = "Ask number 1\n"
+    body = {
+        "query": [prompt + GOOD, prompt + " ", "x" * 200_001, prompt + BAD],
+        "prompts": [prompt] * 4,
+    }
+    sent = client.post("/get_reward", json=body)
+    answer = sent.json()
+    assert answer["rewards"][1:3] == [None, None]
+    assert answer["rewards"][0] > answer["rewards"][3]
+    assert answer["extra_logs"]["judge_failed"] == 2
+    assert sent.headers["x-judge-version"] == "1"
+    assert sent.headers["x-rubric"] == "pointwise_additive_short"
+    asked = client.post("/get_reward?failed_reward=-1.5", json=body).json()
+    assert asked["rewards"][1:3] == [-1.5, -1.5]
+    assert asked["extra_logs"] == answer["extra_logs"]
+    nothing = client.post("/get_reward", json={"query": [" "]})
+    assert (nothing.status_code, nothing.json()["rewards"]) == (200, [None])
+
+
+def test_a_chat_names_who_answered_and_takes_the_name_it_has_just_listed(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    other = make_tiny_model(tmp_path / "other", seed=1)
+    with local_service(tiny_model, tmp_path) as (client, _, _):
+        name = client.get("/v1/models").json()["data"][1]["id"]
+        client.post("/admin/promote", json={"model": str(other)})
+        asked = {"model": name, "messages": [{"role": "user", "content": "Hello?"}]}
+        for stream in (False, True):
+            sent = client.post("/v1/chat/completions", json=asked | {"stream": stream})
+            assert sent.status_code == 200
+            assert sent.headers["x-judge-version"] == "2"
+            assert sent.headers["x-judge-fingerprint"] == model_fingerprint(str(other))
+            first = sent.text.partition("\n")[0].removeprefix("data: ")
+            assert json.loads(first)["model"] == str(other)
+        assert name not in [card["id"] for card in client.get("/v1/models").json()["data"]]
 
 
 MISTAKES: list[tuple[str, dict[str, Any], int, str]] = [

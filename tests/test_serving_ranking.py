@@ -145,7 +145,8 @@ def test_each_comparison_and_each_score_is_told() -> None:
     assert (one.choice, other.choice, failed.outcome) == ("second", "first", "unparsed")
     assert [r.shown for r in one.orders] == ["first_second", "second_first"]
     assert judgment.scores == []
-    scores = scored("Good.\nScore: 2", "Score: 4", "Score: 5")
+    reasoned = SCORED.model_copy(update={"rationale": True})
+    scores = scored("Good.\nScore: 2", "Score: 4", "Score: 5", request=reasoned)
     assert [s.score for s in scores.scores] == [2, 4, 5]
     assert (scores.scores[0].rationale, scores.comparisons) == ("Good.", [])
 
@@ -176,7 +177,7 @@ def test_scores_make_the_ranking() -> None:
     assert (judgment.outcome, judgment.ranking) == ("ranking", [[1], [0, 2]])
     assert [s.points for s in judgment.standings] == [3, 4.5, 3]
     assert [s.failed for s in judgment.standings] == [0, 0, 1]
-    assert (judgment.num_comparisons, judgment.rubric) == (0, "pointwise_additive")
+    assert (judgment.num_comparisons, judgment.rubric) == (0, "pointwise_additive_short")
 
 
 def test_equal_scores_are_a_tie_and_a_missing_one_a_failure() -> None:

@@ -42,13 +42,21 @@ def test_without_a_rubric_the_config_decides() -> None:
     assert choose_pairwise_rubric(Options(), config).id == "pairwise_checklist"
     assert choose_pairwise_rubric(Options(rationale=True), config).id == "pairwise_reasoned"
     assert choose_pointwise_rubric(Options(), config).id == "pointwise_additive_short"
-    with pytest.raises(RequestError, match=r"rationale.*pointwise_additive"):
-        choose_pointwise_rubric(Options(rationale=True), config)
+    assert choose_pointwise_rubric(Options(rationale=True), config).id == "pointwise_additive"
+    # Without a rationale asked for, none is written.
+    assert not choose_pointwise_rubric(Options(), CONFIG).wants_reason
+    assert not choose_pairwise_rubric(Options(), CONFIG).wants_reason
 
 
 def test_a_named_rubric_settles_whether_there_is_a_rationale() -> None:
-    options = Options(rubric="pairwise_verdict_only", rationale=True)
-    assert choose_pairwise_rubric(options, CONFIG).wants_reason is False
+    assert choose_pairwise_rubric(Options(rubric="pairwise_reasoned"), CONFIG).wants_reason
+    with pytest.raises(RequestError, match=r"e\.g\. 'pairwise_reasoned', or leave") as pair:
+        choose_pairwise_rubric(Options(rubric="pairwise_verdict_only", rationale=True), CONFIG)
+    assert (pair.value.param, pair.value.code) == ("rationale", "no_rationale")
+    with pytest.raises(RequestError, match=r"e\.g\. 'pointwise_additive', or leave") as score:
+        options = Options(rubric="pointwise_additive_short", rationale=True)
+        choose_pointwise_rubric(options, CONFIG)
+    assert score.value.code == "no_rationale"
 
 
 def test_an_unknown_rubric_is_refused_with_the_nearest_one() -> None:

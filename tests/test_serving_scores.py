@@ -36,7 +36,7 @@ def answered(*draws: Draw, error: str | None = None, detail: str = "") -> Comple
 
 
 def test_a_score_is_the_mean_of_the_draws_that_have_one() -> None:
-    request = ScoreRequest(prompt="Q", response="R", votes=3)
+    request = ScoreRequest(prompt="Q", response="R", votes=3, rationale=True)
     plan = plan_score(request, CONFIG, "req-1")
     (asked,) = plan.requests
     assert (asked.purpose, asked.sampling.n, asked.sampling.temperature) == ("rate", 3, 0.7)

@@ -17,9 +17,10 @@ from selfreward.errors import DataError, ModelNotFoundError, TransientEngineErro
 from selfreward.records import ModelRef
 from selfreward.serving import service as service_module
 from selfreward.serving import turning
-from selfreward.serving.engine import JudgeEngine, OneBoard
+from selfreward.serving.engine import JudgeEngine
 from selfreward.serving.http_errors import ApiError
 from selfreward.serving.keeper import Served, VersionKeeper
+from selfreward.serving.replicas import OneBoard
 from selfreward.serving.service import Service
 from selfreward.serving.turning import ReplicaLostError
 from selfreward.serving.versions import ServedVersion

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from selfreward.engines.protocol import Delta, GenerationRequest
-from selfreward.serving.engine import Answer, Judgment
+from selfreward.engines.protocol import GenerationRequest
+from selfreward.serving.engine import Answer, ChatPiece, Judgment
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.versions import ServedVersion
 from selfreward.serving.wire import (
@@ -31,7 +31,7 @@ class EngineCalls(Protocol):
 
     def chat_stream(
         self, request: GenerationRequest, wanted: ServedVersion
-    ) -> AsyncIterator[Delta | Answer]: ...
+    ) -> AsyncIterator[ChatPiece]: ...
 
 
 class VersionCalls(Protocol):

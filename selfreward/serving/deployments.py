@@ -16,20 +16,21 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
 from selfreward.config_serving import AutoscalingConfig, ServingConfig
-from selfreward.engines.protocol import Delta, GenerationRequest
+from selfreward.engines.protocol import GenerationRequest
 from selfreward.engines.replica import ReplicaSpec
 from selfreward.engines.replica_env import replica_env, replica_resources
 from selfreward.serving.access import Access
 from selfreward.serving.app import build_app
 from selfreward.serving.engine import (
     Answer,
+    ChatPiece,
     JudgeEngine,
     Judgment,
-    start_replica,
 )
 from selfreward.serving.handles import EngineHandle, VersionsHandle
 from selfreward.serving.keeper import Served, VersionKeeper
 from selfreward.serving.keys import keys_of_environment
+from selfreward.serving.replicas import start_replica
 from selfreward.serving.review_desk import open_desk
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.service import Service
@@ -119,7 +120,7 @@ class Engine:
 
     async def chat_stream(
         self, request: GenerationRequest, wanted: ServedVersion
-    ) -> AsyncIterator[Delta | Answer]:
+    ) -> AsyncIterator[ChatPiece]:
         async with aclosing(self._engine.chat_stream(request, wanted)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -6,23 +6,21 @@ holds an older one fetches it while it goes on, and changes once what it is busy
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Delta, GenerationRequest
-from selfreward.engines.replica import ReplicaSpec, Wanted
 from selfreward.errors import TransientEngineError
-from selfreward.records import ModelRef
 from selfreward.serving.pairwise import plan_pairwise
 from selfreward.serving.ranking import plan_rank
+from selfreward.serving.replicas import Replica
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.scores import Failure, Plan, plan_score, run_plan
 from selfreward.serving.turning import ReplicaLostError, TurningWeights
 from selfreward.serving.versions import ServedVersion
-from selfreward.serving.weights import check_weights
 from selfreward.serving.wire import (
     JudgeVersion,
     PairwiseJudgment,
@@ -38,24 +36,6 @@ Judgment = PairwiseJudgment | ScoreJudgment | RankJudgment
 JudgmentT = TypeVar("JudgmentT")
 
 
-class Replica(Protocol):
-    """What is needed of an engine's replica; the pool's classes have it."""
-
-    async def generate(
-        self, request: GenerationRequest, expected_fingerprint: str
-    ) -> Completion: ...
-
-    def generate_stream(
-        self, request: GenerationRequest, expected_fingerprint: str
-    ) -> AsyncIterator[Delta | Completion]: ...
-
-    async def fetch(self, model: ModelRef, folder: str) -> None: ...
-
-    async def swap(self, model: ModelRef, folder: str, timeout_s: float) -> float: ...
-
-    def stalled_s(self) -> float: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A completion with the version that wrote it."""
@@ -64,36 +44,8 @@ class Answer:
     completion: Completion
 
 
-class OneBoard:
-    """What a replica asks its pool, answered for a replica that stands alone."""
-
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self.failure = ""
-
-    def begin_start(self) -> Wanted:
-        return self._wanted
-
-    def note_failure(self, replica: str, text: str) -> None:
-        self.failure = f"{replica}: {text}"
-
-
-def start_replica(spec: ReplicaSpec, version: ServedVersion) -> Replica:
-    """Starts an engine in this process with the weights of a version; blocks until it is up.
-
-    Raises:
-        EngineError, ModelNotFoundError: it cannot be started.
-        DataError: the folder holds other weights than the version names.
-    """
-    check_weights(version)
-    board = OneBoard(Wanted(model=version.model, folder=version.folder))
-    if spec.engine.kind == "scripted":
-        from selfreward.engines.scripted import ScriptedReplica
-
-        return ScriptedReplica(spec, board)
-    from selfreward.engines.vllm_replica import VLLMReplica
-
-    return VLLMReplica(spec, board)
+ChatPiece = JudgeVersion | Delta | Answer
+"""Of a chat that is streamed: who writes, what is written, and the whole."""
 
 
 def make_plan(request: JudgeRequest, config: ServingConfig, request_id: str) -> Plan[Judgment]:
@@ -260,10 +212,12 @@ class JudgeEngine:
 
     async def chat_stream(
         self, request: GenerationRequest, wanted: ServedVersion
-    ) -> AsyncGenerator[Delta | Answer, None]:
-        """Yields what is written as it is written, then the whole. Errors as in `chat`."""
+    ) -> AsyncGenerator[ChatPiece, None]:
+        """Yields the version that writes, the text as it is written, then the whole. Errors as in
+        `chat`."""
         self.check_health()
         async with self._weights.session(wanted) as version:
+            yield version.wire()
             stream = self._replica.generate_stream(request, version.model.fingerprint)
             async with aclosing(stream) as pieces:  # type: ignore[type-var]
                 async for piece in pieces:

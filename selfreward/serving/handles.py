@@ -11,9 +11,9 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from selfreward.engines.protocol import Delta, GenerationRequest
+from selfreward.engines.protocol import GenerationRequest
 from selfreward.errors import EngineError, own_error_in
-from selfreward.serving.engine import Answer, Judgment
+from selfreward.serving.engine import Answer, ChatPiece, Judgment
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.turning import ReplicaLostError
 from selfreward.serving.versions import ServedVersion
@@ -62,7 +62,7 @@ class EngineHandle:
 
     async def chat_stream(
         self, request: GenerationRequest, wanted: ServedVersion
-    ) -> AsyncIterator[Delta | Answer]:
+    ) -> AsyncIterator[ChatPiece]:
         streaming = self._handle.options(stream=True)
         async with aclosing(_told(streaming.chat_stream.remote(request, wanted))) as pieces:
             async for piece in pieces:

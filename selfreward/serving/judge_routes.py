@@ -4,16 +4,18 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from selfreward.config_serving import LimitsConfig
 from selfreward.serving.access import admitted, require
 from selfreward.serving.engine import Judgment
 from selfreward.serving.http_errors import ApiError, api_error
-from selfreward.serving.rubric_choice import JudgeRequest
-from selfreward.serving.service import Service
+from selfreward.serving.rubric_choice import JudgeRequest, RequestError, check_limits
+from selfreward.serving.service import Service, as_api_error
 from selfreward.serving.wire import (
     ErrorBody,
+    JudgeVersion,
     PairwiseBatch,
     PairwiseJudgment,
     PairwiseJudgments,
@@ -147,30 +149,65 @@ reward_router = APIRouter(tags=["judge"], responses=REFUSALS)
     operation_id="get_reward",
     dependencies=[Depends(require("user")), Depends(admitted)],
 )
-async def get_reward(body: RewardRequest, request: Request, service: Here) -> RewardAnswer:
+async def get_reward(
+    body: RewardRequest,
+    request: Request,
+    response: Response,
+    service: Here,
+    failed_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+) -> RewardAnswer:
     """Scores of whole texts, in the form that OpenRLHF's remote reward model client reads.
 
     With `prompts`, each text begins with its prompt, which is taken off; without them the whole
-    text is judged as a response to the request to be helpful.
+    text is judged as a response to the request to be helpful. A text that is blank, too long or
+    not scored by the judge has null, or `failed_reward` where the caller gives one.
     """
     prompts = body.prompts if body.prompts is not None else [""] * len(body.query)
     if len(prompts) != len(body.query):
         message = f"{len(body.query)} texts in query and {len(prompts)} in prompts"
         raise api_error(422, "invalid_request", message, param="prompts")
-    requests = [_reward_request(text, p) for text, p in zip(body.query, prompts, strict=True)]
-    scores = [j.score for j in await _judged(service, request, requests, ScoreJudgment)]
+    limits = service.config.limits
+    requests = [
+        _reward_request(text, prompt, limits)
+        for text, prompt in zip(body.query, prompts, strict=True)
+    ]
+    asked = [r for r in requests if r is not None]
+    judged = await _judged(service, request, asked, ScoreJudgment) if asked else []
+    left = iter(judged)
+    scores = [None if r is None else next(left).score for r in requests]
     known = [s for s in scores if s is not None]
     logs = {"judge_failed": float(len(scores) - len(known))}
     if known:
         logs["judge_score"] = sum(known) / len(known)
-    return RewardAnswer(rewards=scores, scores=scores, extra_logs=logs)
+    if judged:
+        name_judge(response, judged[0].judge, judged[0].rubric)
+    filled = [failed_reward if s is None else s for s in scores]
+    return RewardAnswer(rewards=filled, scores=filled, extra_logs=logs)
 
 
 _ANY_TASK = "Write something helpful."
+_NO_TEXT_TO_SCORE = ("blank_text", "text_too_long")
 
 
-def _reward_request(text: str, prompt: str) -> ScoreRequest:
+def _reward_request(text: str, prompt: str, limits: LimitsConfig) -> ScoreRequest | None:
+    """None for a text that cannot be scored: a policy under training writes such ones too, and the
+    rest of its batch must not be lost with them."""
     response = text.removeprefix(prompt).strip()
     if not response:
-        raise api_error(422, "blank_text", "a text in query has no response", param="query")
-    return ScoreRequest(prompt=prompt.strip() or _ANY_TASK, response=response)
+        return None
+    request = ScoreRequest(prompt=prompt.strip() or _ANY_TASK, response=response)
+    try:
+        check_limits(request, limits)
+    except RequestError as error:
+        if error.code in _NO_TEXT_TO_SCORE:
+            return None
+        raise as_api_error(error) from None
+    return request
+
+
+def name_judge(response: Response, judge: JudgeVersion, rubric: str | None = None) -> None:
+    """Says in the headers who answered, where the body's form has no place for it."""
+    response.headers["x-judge-version"] = str(judge.version)
+    response.headers["x-judge-fingerprint"] = judge.fingerprint
+    if rubric is not None:
+        response.headers["x-rubric"] = rubric

@@ -64,7 +64,13 @@ def install_middleware(app: FastAPI, config: ServingConfig) -> None:
             allow_origins=config.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "x-request-id"],
-            expose_headers=["retry-after", "x-request-id"],
+            expose_headers=[
+                "retry-after",
+                "x-request-id",
+                "x-judge-version",
+                "x-judge-fingerprint",
+                "x-rubric",
+            ],
         )
     app.add_middleware(Envelope)
 

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from selfreward.engines.protocol import Completion, Delta, Draw, GenerationRequest
 from selfreward.serving.access import admitted, require
-from selfreward.serving.engine import Answer
+from selfreward.serving.engine import Answer, ChatPiece
 from selfreward.serving.http_errors import ApiError, api_error
-from selfreward.serving.judge_routes import EVENT_STREAM, REFUSALS, Here
+from selfreward.serving.judge_routes import EVENT_STREAM, REFUSALS, Here, name_judge
 from selfreward.serving.openai_wire import (
     ChatChoice,
     ChatChunk,
@@ -26,7 +27,7 @@ from selfreward.serving.openai_wire import (
     ModelList,
 )
 from selfreward.serving.service import Service
-from selfreward.serving.wire import ErrorBody
+from selfreward.serving.wire import ErrorBody, JudgeVersion
 
 SERVED_NAME = "judge"
 """The model id that always means the current judge."""
@@ -60,7 +61,7 @@ async def model_card(model: str, service: Here) -> ModelCard:
 
 
 def _check_model(model: str, service: Service) -> None:
-    if model not in _names(service):
+    if model != SERVED_NAME and not service.knows_model(model):
         shown = model if len(model) <= 80 else f"{model[:80]}…"
         raise api_error(
             404,
@@ -77,7 +78,7 @@ def _check_model(model: str, service: Service) -> None:
     responses={404: {"model": ErrorBody}, 200: {"content": {EVENT_STREAM: {"schema": _CHUNK}}}},
     dependencies=[Depends(admitted)],
 )
-async def chat(body: ChatRequest, request: Request, service: Here) -> object:
+async def chat(body: ChatRequest, request: Request, response: Response, service: Here) -> object:
     """A conversation with the judge's model; with `stream` as server-sent events."""
     _check_model(body.model, service)
     wanted = _generation(body, request, service)
@@ -87,18 +88,24 @@ async def chat(body: ChatRequest, request: Request, service: Here) -> object:
         usage = body.stream_options is not None and body.stream_options.include_usage
         pieces = service.chat_stream(wanted)
         # Asked for before the status is sent: a refusal then still has its own.
+        version = await anext(pieces)
+        assert isinstance(version, JudgeVersion)
         first = await anext(pieces)
         if isinstance(first, Answer):
             _refuse_failed(first.completion)
-        return StreamingResponse(
-            _chunks(_chained(first, pieces), name, created, body, usage), media_type=EVENT_STREAM
+        opening = _Opening(name, created, version.model, body.n or 1, usage)
+        streamed = StreamingResponse(
+            _chunks(_chained(first, pieces), opening), media_type=EVENT_STREAM
         )
+        name_judge(streamed, version)
+        return streamed
     answer = await service.chat(wanted)
     _refuse_failed(answer.completion)
+    name_judge(response, answer.version)
     return ChatCompletion(
         id=name,
         created=created,
-        model=body.model,
+        model=answer.version.model,
         system_fingerprint=answer.version.fingerprint,
         choices=[
             ChatChoice(
@@ -112,9 +119,7 @@ async def chat(body: ChatRequest, request: Request, service: Here) -> object:
     )
 
 
-async def _chained(
-    first: Delta | Answer, rest: AsyncIterator[Delta | Answer]
-) -> AsyncIterator[Delta | Answer]:
+async def _chained(first: ChatPiece, rest: AsyncIterator[ChatPiece]) -> AsyncIterator[ChatPiece]:
     yield first
     async for piece in rest:
         yield piece
@@ -157,9 +162,19 @@ def _usage(completion: Completion) -> ChatUsage:
     )
 
 
-async def _chunks(
-    pieces: AsyncIterator[Delta | Answer], name: str, created: int, body: ChatRequest, usage: bool
-) -> AsyncIterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What is known of a stream before its first piece: its id, time and model, how many texts are
+    written, and whether usage is told at the end."""
+
+    name: str
+    created: int
+    model: str
+    num: int
+    usage: bool
+
+
+async def _chunks(pieces: AsyncIterator[ChatPiece], opening: _Opening) -> AsyncIterator[str]:
     def chunk(
         choices: list[ChatChunkChoice],
         fingerprint: str | None = None,
@@ -167,9 +182,9 @@ async def _chunks(
     ) -> str:
         return _data(
             ChatChunk(
-                id=name,
-                created=created,
-                model=body.model,
+                id=opening.name,
+                created=opening.created,
+                model=opening.model,
                 system_fingerprint=fingerprint,
                 choices=choices,
                 usage=used,
@@ -177,20 +192,21 @@ async def _chunks(
         )
 
     try:
-        for index in range(body.n or 1):
-            opening = ChatDelta(role="assistant", content="")
-            yield chunk([ChatChunkChoice(index=index, delta=opening)])
+        for index in range(opening.num):
+            start = ChatDelta(role="assistant", content="")
+            yield chunk([ChatChunkChoice(index=index, delta=start)])
         async for piece in pieces:
             if isinstance(piece, Delta):
                 delta = ChatDelta(content=piece.text)
                 yield chunk([ChatChunkChoice(index=piece.draw, delta=delta)])
                 continue
+            assert isinstance(piece, Answer)
             _refuse_failed(piece.completion)
             fingerprint = piece.version.fingerprint
             for index, draw in enumerate(piece.completion.draws):
                 end = ChatChunkChoice(index=index, delta=ChatDelta(), finish_reason=_reason(draw))
                 yield chunk([end], fingerprint)
-            if usage:
+            if opening.usage:
                 yield chunk([], fingerprint, _usage(piece.completion))
     except ApiError as error:
         # The status has been sent: what went wrong can only be told in the stream.

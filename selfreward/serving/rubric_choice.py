@@ -43,7 +43,8 @@ def choose_pairwise_rubric(options: Options, config: ServingConfig) -> PairwiseR
     set. A named rubric settles by itself whether there is a rationale.
 
     Raises:
-        RequestError: the named rubric is unknown (the nearest is named) or scores single responses.
+        RequestError: the named rubric is unknown (the nearest is named), scores single responses,
+            or gives no rationale where one is asked for.
         ConfigError: the config's own rubric is unknown.
     """
     rubric = options.rubric
@@ -55,38 +56,47 @@ def choose_pairwise_rubric(options: Options, config: ServingConfig) -> PairwiseR
     if rubric in POINTWISE_RUBRICS:
         raise _wrong_kind(rubric, "scores one response", "comparing", PAIRWISE_RUBRICS)
     try:
-        return get_pairwise_rubric(rubric)
+        named = get_pairwise_rubric(rubric)
     except ConfigError as error:
         raise RequestError(str(error), "rubric", "unknown_rubric") from None
+    _check_rationale(options, named, config.pairwise_rationale_rubric)
+    return named
 
 
 def choose_pointwise_rubric(options: Options, config: ServingConfig) -> PointwiseRubric:
-    """Returns the rubric for scoring one response: named, inline or the config's.
+    """Returns the rubric for scoring one response, chosen as in `choose_pairwise_rubric`.
 
     Raises:
-        RequestError: the named rubric is unknown (the nearest is named) or compares two responses;
-            or a rationale is asked for and the config's rubric gives none.
+        RequestError: the named rubric is unknown (the nearest is named), compares two responses,
+            or gives no rationale where one is asked for.
         ConfigError: the config's own rubric is unknown.
     """
     rubric = options.rubric
     if rubric is None:
-        usual = get_pointwise_rubric(config.score_rubric)
-        if options.rationale and not usual.wants_reason:
-            raise RequestError(
-                f"rationale=true: this service's usual rubric {usual.id!r} gives none; name one"
-                " that does, e.g. 'pointwise_additive'",
-                "rationale",
-                "no_rationale",
-            )
-        return usual
+        wanted = config.score_rationale_rubric if options.rationale else config.score_rubric
+        return get_pointwise_rubric(wanted)
     if isinstance(rubric, InlineRubric):
         return _inline_pointwise(rubric, options.rationale)
     if rubric in PAIRWISE_RUBRICS:
         raise _wrong_kind(rubric, "compares two responses", "scoring", POINTWISE_RUBRICS)
     try:
-        return get_pointwise_rubric(rubric)
+        named = get_pointwise_rubric(rubric)
     except ConfigError as error:
         raise RequestError(str(error), "rubric", "unknown_rubric") from None
+    _check_rationale(options, named, config.score_rationale_rubric)
+    return named
+
+
+def _check_rationale(
+    options: Options, rubric: PairwiseRubric | PointwiseRubric, instead: str
+) -> None:
+    if options.rationale and not rubric.wants_reason:
+        raise RequestError(
+            f"rationale=true: rubric {rubric.id!r} gives none; name one that does, e.g."
+            f" {instead!r}, or leave rationale out",
+            "rationale",
+            "no_rationale",
+        )
 
 
 def _wrong_kind(rubric: str, does: str, wanted: str, known: Iterable[str]) -> RequestError:

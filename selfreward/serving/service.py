@@ -8,10 +8,10 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from selfreward.config_serving import ServingConfig
-from selfreward.engines.protocol import Delta, GenerationRequest
+from selfreward.engines.protocol import GenerationRequest
 from selfreward.errors import EngineError, EngineTimeoutError, SelfRewardError, UserError
 from selfreward.serving.calls import EngineCalls, VersionCalls
-from selfreward.serving.engine import Answer, Judgment
+from selfreward.serving.engine import Answer, ChatPiece, Judgment
 from selfreward.serving.http_errors import ApiError, api_error
 from selfreward.serving.rubric_choice import (
     JudgeRequest,
@@ -36,6 +36,9 @@ T = TypeVar("T")
 
 ANSWER_GRACE_S = 15.0
 """How long the engine may take beyond a request's own limit to say that it was reached."""
+FORMER_NAME_S = 300.0
+"""How long the real name of the judge before this one is still taken: whoever has just read it from
+the list of models must not fail because of a promotion. The answer names who gave it."""
 PROBE_INTERVAL_S = 10.0
 PROBE_TIMEOUT_S = 30.0
 READY_FOR_S = 60.0
@@ -60,6 +63,7 @@ class Service:
         self._engine = engine
         self._versions = versions
         self._wanted: ServedVersion | None = None
+        self._former: tuple[str | None, float] = (None, 0.0)
         self._seen_at: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -110,6 +114,9 @@ class Service:
     def _take(self, version: ServedVersion) -> None:
         # Never backwards: an answer under way may be older than what is known already.
         if self._wanted is None or version.number > self._wanted.number:
+            if self._wanted is not None:
+                now = asyncio.get_running_loop().time()
+                self._former = (self._wanted.model.name, now + FORMER_NAME_S)
             self._wanted = version
             self.telemetry.serving(version.wire())
 
@@ -123,6 +130,13 @@ class Service:
         if self._wanted is None:
             raise api_error(503, "starting", "the service is starting", retry_after_s=5)
         return self._wanted
+
+    def knows_model(self, name: str) -> bool:
+        """Whether a name means what is served now, or what was until a moment ago."""
+        if name == self.wanted.model.name:
+            return True
+        former, until = self._former
+        return name == former and asyncio.get_running_loop().time() < until
 
     def check(self, requests: Sequence[JudgeRequest]) -> None:
         """Refuses what the engine would refuse, before it takes a place there.
@@ -180,8 +194,8 @@ class Service:
         self._count_chat(answer)
         return answer
 
-    async def chat_stream(self, request: GenerationRequest) -> AsyncIterator[Delta | Answer]:
-        """As `chat`, piece by piece; the whole comes last."""
+    async def chat_stream(self, request: GenerationRequest) -> AsyncIterator[ChatPiece]:
+        """As `chat`, piece by piece: the version first, the whole last."""
         stream = self._engine.chat_stream(request, self.wanted)
         async for piece in self._each_within(stream, self.config.limits.request_timeout_s):
             if isinstance(piece, Answer):

@@ -99,7 +99,8 @@ class Options(Wire):
     both_orders: bool = True
     """Pairs are read in both orders and the two readings combined."""
     rationale: bool = False
-    """Whether the judge explains itself before its verdict."""
+    """Whether the judge explains itself before its verdict. A named rubric that has no place for
+    that is refused; one that always has it gives it unasked."""
     reference: str | None = None
     """A response known to be good."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -314,7 +315,8 @@ class RewardRequest(Wire):
 
 
 class RewardAnswer(Wire):
-    """`rewards` as OpenRLHF reads it. A text the judge could not score has null, never a number."""
+    """`rewards` as OpenRLHF reads it. A text the judge could not score has null, or the number that
+    the caller asked for with `failed_reward`; `extra_logs["judge_failed"]` counts them."""
 
     rewards: list[float | None]
     scores: list[float | None]
@@ -351,7 +353,8 @@ class VersionHistory(Wire):
     """Earlier ones, oldest first."""
     problems: dict[str, int] = Field(default_factory=dict)
     """What stood in the way of following the run since the service started, and how often:
-    `missing`, or `read` or `apply` with the type of the error. The log says more."""
+    `missing`, or `read`, `apply` or, of a replica, `load` with the type of the error. The log says
+    more."""
 
 
 class ShadowReport(Wire):
