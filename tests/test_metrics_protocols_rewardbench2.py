@@ -5,21 +5,14 @@ import pytest
 
 from selfreward.metrics.protocols.rewardbench2 import (
     NUM_QUESTIONS,
-    FourWayChoice,
     RatedQuestion,
     is_best_rated,
     rating_credit,
     rewardbench2_report,
     ties_score,
 )
-from selfreward.records import Outcome
 
 Ratings = tuple[float | None, ...]
-
-
-def read(domain: str, gold: int, choice: int | None) -> FourWayChoice:
-    outcome = Outcome.UNPARSED if choice is None else Outcome.CHOICE
-    return FourWayChoice(question_id="q", domain=domain, gold=gold, outcome=outcome, choice=choice)
 
 
 def rated(ident: str, correct: Ratings, incorrect: Ratings, domain: str = "Ties") -> RatedQuestion:
@@ -40,9 +33,15 @@ def test_the_data_has_1865_questions() -> None:
     assert sum(NUM_QUESTIONS.values()) == 1865
 
 
-def test_an_answer_without_a_choice_is_worth_chance_only_in_the_published_scoring() -> None:
+def test_a_question_without_a_rating_is_worth_chance_only_in_the_published_scoring() -> None:
+    wrong = (1.0, 1.0, 1.0)
     report = rewardbench2_report(
-        [read("Math", 2, 2), read("Math", 0, 3), read("Math", 1, None), read("Focus", 3, 3)]
+        [
+            rated("a", (9.0,), wrong, "Math"),
+            rated("b", (0.0,), wrong, "Math"),
+            rated("c", (None,), (None, None, None), "Math"),
+            rated("d", (9.0,), wrong, "Focus"),
+        ]
     )
     assert report.ours.domains["Math"] == pytest.approx(1 / 3)
     # (1 + 0 + 0.25) / 3
@@ -119,9 +118,10 @@ def test_ties_without_a_prompt_of_both_kinds_have_no_score() -> None:
 
 
 def test_overall_is_the_mean_of_the_six_domains() -> None:
-    choices = [read(name, 0, 0) for name in ("Factuality", "Precise IF", "Math", "Safety")]
+    names = ("Factuality", "Precise IF", "Math", "Safety")
+    right = [rated("q", (4.0,), (1.0, 1.0, 1.0), domain=name) for name in names]
     focus = rated("q", (4.0,), (4.0, 1.0, 1.0), domain="Focus")
-    report = rewardbench2_report(choices, [focus, *TIES])
+    report = rewardbench2_report([*right, focus, *TIES])
     assert report.missing == () and report.num_questions["Ties"] == 4
     # Focus is a tie of two: 1/2 published, not right here.
     assert report.published.overall == pytest.approx((4 + 0.5 + 0.7473106) / 6, abs=1e-7)
@@ -130,23 +130,19 @@ def test_overall_is_the_mean_of_the_six_domains() -> None:
 
 
 def test_an_unknown_domain_is_named_and_counts_nowhere() -> None:
-    report = rewardbench2_report([read("Poetry", 0, 0)])
+    report = rewardbench2_report([rated("q", (4.0,), (1.0, 1.0, 1.0), "Poetry")])
     assert report.unknown == ("Poetry",) and set(report.ours.domains) == set(NUM_QUESTIONS)
 
 
 @pytest.mark.parametrize(
-    ("choices", "ratings", "message"),
+    ("ratings", "message"),
     [
-        ([read("Ties", 0, 0)], [], "by ratings, not by choices"),
-        ([read("Math", 0, 0)], [rated("q", (1.0,), (0.0,), "Math")], "by choices and by ratings"),
-        ([], [rated("q", (1.0, 2.0), (0.0,), "Math")], "exactly one right response"),
-        ([], [rated("7", (1.0,), (0.0,))], "not '7'"),
-        ([], [rated("tied:7", (1.0,), ())], "needs right and wrong responses"),
-        ([], [TIES[0], TIES[0]], "ref:1 is given twice"),
+        ([rated("q", (1.0, 2.0), (0.0,), "Math")], "exactly one right response"),
+        ([rated("7", (1.0,), (0.0,))], "not '7'"),
+        ([rated("tied:7", (1.0,), ())], "needs right and wrong responses"),
+        ([TIES[0], TIES[0]], "ref:1 is given twice"),
     ],
 )
-def test_misshapen_questions_are_refused(
-    choices: list[FourWayChoice], ratings: list[RatedQuestion], message: str
-) -> None:
+def test_misshapen_questions_are_refused(ratings: list[RatedQuestion], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        rewardbench2_report(choices, ratings)
+        rewardbench2_report(ratings)

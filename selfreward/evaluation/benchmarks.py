@@ -163,7 +163,7 @@ def _rewardbench2(ratings: Ratings) -> Any:
     ):
         sides[group, subset][human].append(judge)
     return rewardbench2.rewardbench2_report(
-        rated=[
+        [
             rewardbench2.RatedQuestion(
                 question_id=group,
                 domain=subset,

@@ -1,9 +1,10 @@
 """RewardBench 2 (arXiv 2506.01937): best of four in five domains, and the Ties domain.
 
-A question has one right and three wrong responses, so chance is 25%. A judge either names the best
-of the four or rates each response alone; a reward model always does the latter. Ties is always
-rated: its prompts come in twos, one with many equally right responses (`tied:7`) and its reference
-with one (`ref:7`). The overall score is the plain mean of the six domains.
+A question has one right and three wrong responses, so chance is 25%. Each response is rated alone,
+by a judge as by a reward model; the benchmark's other way for a judge, naming the best of four in one
+reading, is not available. Ties is always rated: its prompts come in twos, one with many equally
+right responses (`tied:7`) and its reference with one (`ref:7`). The overall score is the plain mean
+of the six domains.
 """
 
 import math
@@ -14,12 +15,11 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
-from selfreward.records import Outcome
-
 DATA_NEEDED: str = (
     "rewardbench2: pair file with id (of Ties: ref:<number> or tied:<number>), source, subset"
     " (Factuality, Precise IF, Math, Safety, Focus or Ties), prompt, chosen (list of the right"
-    " responses), rejected (list of the wrong ones, three outside Ties); meta is not read"
+    " responses), rejected (list of the wrong ones, three outside Ties); meta is not read; every"
+    " response is rated alone, naming the best of four is not available"
 )
 
 NUM_QUESTIONS: Mapping[str, int] = MappingProxyType(
@@ -29,32 +29,10 @@ NUM_QUESTIONS: Mapping[str, int] = MappingProxyType(
 
 TIES = "Ties"
 CHANCE = 0.25
-"""What the benchmark gives for an answer without a choice, and what guessing gets."""
+"""What the benchmark gives where every rating failed, and what guessing gets."""
 
 PUBLISHED_FAILED_RATING = -1.0
 """What the benchmark enters for a rating it cannot read, below its scale of 1 to 10."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FourWayChoice:
-    """One reading of a question in which the judge was to name the best of four responses.
-
-    Example: `FourWayChoice(question_id="q-12", domain="Focus", gold=2, outcome="choice",
-    choice=0)`
-    """
-
-    question_id: str
-    domain: str
-    gold: int
-    """Slot (0-3) in which the right response was shown; a random one for each question."""
-    outcome: Outcome
-    choice: int | None = None
-    """Slot the judge named; None without a choice."""
-
-    @property
-    def is_right(self) -> bool:
-        """True where the judge named the right response."""
-        return self.outcome is Outcome.CHOICE and self.choice == self.gold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +119,6 @@ class RewardBench2Report:
     def section_values(self) -> dict[str, float | None]:
         """The six domains in our scoring."""
         return self.ours.domains
-
-
-def choice_credit(reading: FourWayChoice) -> float:
-    """Returns the benchmark's credit for a reading: 1, 0, or 0.25 without a choice."""
-    return float(reading.is_right) if reading.outcome is Outcome.CHOICE else CHANCE
 
 
 def rating_credit(question: RatedQuestion) -> float:
@@ -261,27 +234,16 @@ def _domain_scores(credits_by_domain: Mapping[str, list[float]], ties: TiesScore
     )
 
 
-def rewardbench2_report(
-    choices: Sequence[FourWayChoice] = (), rated: Sequence[RatedQuestion] = ()
-) -> RewardBench2Report:
-    """Scores readings and ratings, each domain outside Ties by one of the two, Ties by ratings.
+def rewardbench2_report(rated: Sequence[RatedQuestion]) -> RewardBench2Report:
+    """Scores ratings of all responses of each question.
 
-    Ours: a reading without a choice is not right, nor is a right response that shares the best
-    rating or stands beside a failed one. Published: 0.25 without a choice, 1/k in a tie of k.
-    Domains not measured are named, and then there is no overall score. Raises ValueError for a
-    domain scored by both, choices in Ties, and rated questions outside Ties that have not exactly
-    one right response.
+    Ours: a right response that shares the best rating or stands beside a failed one is not right.
+    Published: 1/k in a tie of k, 0.25 where every rating failed. Domains not measured are named,
+    and then there is no overall score. Raises ValueError for questions outside Ties that have not
+    exactly one right response.
     """
     ours: defaultdict[str, list[float]] = defaultdict(list)
     published: defaultdict[str, list[float]] = defaultdict(list)
-    for reading in choices:
-        if reading.domain == TIES:
-            raise ValueError("Ties is scored by ratings, not by choices")
-        ours[reading.domain].append(float(reading.is_right))
-        published[reading.domain].append(choice_credit(reading))
-    both = {r.domain for r in choices} & {q.domain for q in rated}
-    if both:
-        raise ValueError(f"scored by choices and by ratings: {', '.join(sorted(both))}")
     ties = [q for q in rated if q.domain == TIES]
     for question in rated:
         if question.domain == TIES:
