@@ -45,6 +45,9 @@ def test_a_pointer_that_vanishes_is_told_and_the_judge_stays(
         served = Served(layout=layout, model=str(tiny_model), state_dir=str(tmp_path / "state"))
         keeper = VersionKeeper(served, ServingConfig(follow_interval_s=0.05))
         assert (await keeper.history()).problems == {}
+        # Of a replica, which tells the keeper.
+        keeper.note("load DataError")
+        assert (await keeper.history()).problems == {"load DataError": 1}
         keeper.follow()
         Path(layout.current).unlink()
         troubled = await history_once(keeper, lambda h: h.problems.get("missing", 0) >= 2)

@@ -27,6 +27,7 @@ from selfreward.serving.version_store import (
     watch,
 )
 from selfreward.serving.versions import VersionBook
+from selfreward.serving.weights import check_weights
 from selfreward.serving.wire import JudgeVersion, PromoteRequest
 from selfreward.storage import files
 from selfreward.storage.checkpoints import CurrentJudge, write_current
@@ -412,9 +413,35 @@ def test_a_url_is_promoted_with_the_weights_it_has_now(
         assert folder == url
         # What an engine does on its node.
         assert Path(folder_on_this_node(model, folder), "model.safetensors").read_bytes() == weights
+        # The keeper and an engine on its node hold one copy.
+        assert place_model(url) == (model, folder)
         return model
 
-    assert upload(b"old weights").fingerprint != upload(b"new weights").fingerprint
+    old = upload(b"old weights")
+    assert len(list((tmp_path / "cache").glob("url-*/"))) == 1
+    new = upload(b"new weights")
+    assert old.fingerprint != new.fingerprint
+    assert len(list((tmp_path / "cache").glob("url-*/"))) == 2
+
+
+def test_a_url_that_holds_other_weights_is_read_again_and_not_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELFREWARD_CACHE", str(tmp_path / "cache"))
+    url = f"memory://bucket-{uuid.uuid4().hex}/judge"
+    right = write_model(tmp_path / "right", "right")
+    model = ModelRef(name=url, iteration=0, fingerprint=model_fingerprint(str(right)))
+    version = VersionBook.of_model(model, url, since=NOON).current
+
+    def upload(folder: Path) -> None:
+        for file in folder.iterdir():
+            files.write_bytes(f"{url}/{file.name}", file.read_bytes())
+
+    upload(write_model(tmp_path / "wrong", "wrong"))
+    with pytest.raises(DataError, match="holds other weights here"):
+        check_weights(version)
+    upload(right)
+    check_weights(version)
 
 
 def test_a_checkpoint_of_a_run_in_a_bucket_is_promoted(
