@@ -89,10 +89,11 @@ class PreferencesConfig(Section):
     min_margin: float = Field(default=0.0, ge=0)
     """Least difference of the two scores; ties are dropped in any case."""
     rejected_from: Literal["current", "first"] = "current"
-    """`first`: the rejected response is one of the seed model's (Temporal, arXiv 2508.06026)."""
+    """`first`: the rejected response is one of the seed model's (the anchored rejection of
+    Temporal, arXiv 2508.06026; its chosen responses curated by a later model are not here)."""
     consistency: bool = False
-    """Weigh each preference by how much the rankings of this model and the one before agree
-    (CREAM, arXiv 2410.12735)."""
+    """Weigh each preference by how much the implicit-reward rankings of this model and the one
+    before agree (CREAM, arXiv 2410.12735, where those rewards make the pairs too)."""
 
 
 class MetaJudgeConfig(Section):

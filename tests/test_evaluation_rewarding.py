@@ -12,6 +12,7 @@ from selfreward.config import EvaluationConfig
 from selfreward.evaluation.rewarding import (
     agreement_figures,
     candidate_figures,
+    card_figures,
     creation_figures,
     head_to_head_figures,
     kl_figures,
@@ -47,6 +48,31 @@ def ratings_of(rows: Sequence[SampledInstruction], scores: Sequence[float | None
 
 
 # --- candidates ----------------------------------------------------------------------------------
+
+
+def test_the_card_is_of_labelled_pairs_and_of_the_own_scores(tmp_path: Path) -> None:
+    rows = [sampled("a", "1234", "12"), sampled("b", "123", "1")]
+    ratings = folder(tmp_path, "ratings", ratings_of(rows, [5, 3, 5, None]), Rating)
+    card = card_figures({}, ratings, SCALE)
+    # Of 5, 3 and 5: two of three at the top; -(2/3 log2 2/3 + 1/3 log2 1/3) = 0.918 bits.
+    assert card == {
+        "n": 0,
+        "score_entropy_bits": pytest.approx(0.9183, abs=1e-4),
+        "score_saturation": pytest.approx(2 / 3),
+    }
+    pair = ResponsePair.new(
+        instruction_id="i",
+        messages=ask("a").messages,
+        chosen="long one",
+        rejected="no",
+        corruption="labelled",
+    )
+    # A in both orders: the first position, once right.
+    judged = [judgment(pair.id, M1, position, 0, "A") for position in Position]
+    pairs = folder(tmp_path, "pairs", [pair], ResponsePair)
+    card = card_figures({pairs: folder(tmp_path, "judged", judged, Judgment)}, ratings, SCALE)
+    assert (card["n"], card["first_position_rate"], card["swap_flip_rate"]) == (1, 1.0, 1.0)
+    assert card["score_saturation"] == pytest.approx(2 / 3)
 
 
 def test_scores_ties_and_lengths_of_candidates(tmp_path: Path) -> None:

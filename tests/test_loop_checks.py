@@ -127,7 +127,11 @@ def figures(
         failed = {"unparsed": 0 if sum(counts) else 4, "refused": 0}
         named = dict(zip(names, counts, strict=True))
         report = {"n": sum(counts), "failed_readings": failed, **named}
-    return {"collapse": {"reasons": [*collapse]}, "head_to_head": {f"M{rival}": report}}
+    return {
+        "collapse": {"reasons": [*collapse]},
+        "head_to_head": {f"M{rival}": report},
+        "card": {"n": 0},
+    }
 
 
 def pointed(run: Any) -> tuple[int, str]:
@@ -177,6 +181,7 @@ def test_a_comparison_promotes_that_is_won_by_more_than_chance_explains(
         "accuracy": None,
         "reason": reason,
         "stopped": False,
+        "card": {"n": 0},
     }
     assert run.told == [f"M1 {reason}"]
 

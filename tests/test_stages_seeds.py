@@ -11,6 +11,7 @@ from selfreward.errors import DataError
 from selfreward.records import AnsweredInstruction, Instruction, Message
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import HeldOut
+from selfreward.stages.scored import build_scored
 from selfreward.stages.seeds import HUMAN, IftExamples, build_ift, build_ranked
 from selfreward.stages.sources import to_instruction
 from selfreward.storage.shards import ShardSummary, read_records, sealed_shards, write_records
@@ -284,3 +285,15 @@ def test_a_seed_that_the_pool_trains_on_is_not_held_out(tmp_path: Path) -> None:
     assert sorted(asked(records_in(folders[0], AnsweredInstruction))) == sorted(TASKS[:10])
     with pytest.raises(DataError, match=r"12 usable seeds, 10 of them in the pool,.*heldout=3"):
         build_ift((path,), folders, 16, None, 3, 200, 0, pool=urls)
+
+
+def test_a_part_of_the_ranked_sample_can_be_kept_for_measuring(tmp_path: Path) -> None:
+    # 24 prompts with three responses each: six prompts are measured on, 18 are learnt from.
+    build_scored("sample:ranked", f"{tmp_path}/scored", 100, 18, 8000)
+    measured = records_in(f"{tmp_path}/scored", ScoredResponse)
+    held_out = HeldOut(scored=sealed_shards(f"{tmp_path}/scored"))
+    build_ranked(["sample:ranked"], f"{tmp_path}/ranked", 100, None, 8000, [], held_out)
+    learnt = records_in(f"{tmp_path}/ranked", ScoredResponse)
+    assert (len(measured), len({r.group for r in measured})) == (18, 6)
+    assert (len(learnt), len({r.group for r in learnt})) == (54, 18)
+    assert not {r.messages for r in measured} & {r.messages for r in learnt}

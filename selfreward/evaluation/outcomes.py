@@ -9,7 +9,7 @@ from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
 from selfreward.judging.baselines import verdict_of_scores
 from selfreward.judging.likelihood import LIKELIHOODS, ResponseLogps
-from selfreward.metrics.bias import BiasCard, bias_card
+from selfreward.metrics.bias import BiasCard, bias_card, score_figures
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, pairwise_report
 from selfreward.metrics.promotion import Accuracies
 from selfreward.records import Judgment, Position, ResponsePair, Verdict
@@ -151,6 +151,13 @@ class CardBasis:
     def card(self, outcomes: Sequence[PairOutcome]) -> BiasCard:
         """The bias card over these pairs."""
         return bias_card(outcomes, self.scores, self.scale, self.own or None)
+
+    def card_figures(self, outcomes: Sequence[PairOutcome]) -> dict[str, Any]:
+        """The card as plain data; without pairs, what the scores alone say."""
+        if outcomes:
+            return self.card(outcomes).to_dict()
+        entropy, saturation = score_figures(self.scores, self.scale)
+        return {"n": 0, "score_entropy_bits": entropy, "score_saturation": saturation}
 
 
 PAIRS_ALONE = CardBasis()

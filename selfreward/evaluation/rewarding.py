@@ -3,13 +3,13 @@
 Each function runs as one task on the cluster, since candidates and judgments are many.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
-from selfreward.evaluation.outcomes import read_outcomes
+from selfreward.evaluation.outcomes import CardBasis, read_outcomes
 from selfreward.judging.filters import words_of
 from selfreward.judging.preferences import mean_scores
 from selfreward.judging.voting import combine_orders
@@ -78,6 +78,20 @@ def creation_figures(kept: Sequence[str]) -> dict[str, Any]:
         for row in _each(folder, CreatedInstruction):
             counts.add(words_of(row.instruction.messages[0].content))
     return counts.report().to_dict()
+
+
+def card_figures(
+    labelled: Mapping[str, str], ratings: str, scale: tuple[float, float]
+) -> dict[str, Any]:
+    """The bias card of a model on people's labelled pairs, and of its own scores.
+
+    `labelled` maps folders of pairs to those of its judgments. The scores are of its own held-out
+    answers, failed readings left out.
+    """
+    pairs = [o for folder, judged in labelled.items() for o in read_outcomes(folder, judged)]
+    scores = mean_scores(_all(ratings, Rating)).values()
+    known = [score for score in scores if score is not None]
+    return CardBasis(scores=known, scale=scale).card_figures(pairs)
 
 
 def perplexity_figures(

@@ -2,7 +2,8 @@
 
 CREAM (arXiv 2410.12735). Both models rank the same responses by DPO's implicit reward; the less the
 two rankings agree, the more weight the opposite of each preference gets in training
-(`Preference.label_confidence`).
+(`Preference.label_confidence`). In the paper the implicit rewards also make the pairs; here the
+scores by a rubric do, so the consistency is that of another ranking than the one a pair comes from.
 """
 
 import math

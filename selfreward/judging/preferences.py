@@ -114,11 +114,11 @@ def choose_anchored_pair(
     """As `choose_pair`, with the rejected response taken from `anchors`.
 
     `anchors` are the first model's responses to the same instruction, scored by the same judge, so
-    that the gap between the two sides does not close as the model improves (Temporal
-    Self-Rewarding, arXiv 2508.06026). The range of scores goes from the worst anchor to the best
-    candidate. `min_scored` counts candidates; of the anchors one score is enough. Where no
-    candidate scores above the worst anchor, the reason is `tied_scores` if they are equal and
-    `low_margin` if it is below.
+    that the gap between the two sides does not close as the model improves (the anchored rejection
+    of Temporal Self-Rewarding, arXiv 2508.06026, without its curated chosen responses). The range
+    of scores goes from the worst anchor to the best candidate. `min_scored` counts candidates; of
+    the anchors one score is enough. Where no candidate scores above the worst anchor, the reason is
+    `tied_scores` if they are equal and `low_margin` if it is below.
     """
     tops, bottoms = _with_score(candidates), _with_score(anchors)
     if len(tops) < max(1, min_scored):

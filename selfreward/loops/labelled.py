@@ -9,6 +9,7 @@ from typing import Any, Literal
 from selfreward.config import PoolConfig
 from selfreward.errors import DataError
 from selfreward.layout import absolute_path, join
+from selfreward.loops.file_content import content_of
 from selfreward.loops.pairs import labelled_names
 from selfreward.loops.sources import Source, build_folder
 from selfreward.loops.steps import Run
@@ -16,8 +17,7 @@ from selfreward.records import ResponsePair
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.labelled import build_labelled, renamed
 from selfreward.stages.scored import build_scored, is_scored
-from selfreward.stages.sources import read_rows
-from selfreward.storage import files
+from selfreward.stages.sources import is_sample, read_rows
 from selfreward.storage.manifest import Manifest
 from selfreward.storage.shards import read_records, sealed_shards
 
@@ -65,8 +65,9 @@ def build_data_sets(
         folder = join(run.layout.root, "data", name)
         config = run.config.pool
         recipe = {
-            "path": absolute_path(path),
-            "content": files.version_of(path),
+            # A shipped sample is the same wherever the command is run.
+            "path": path if is_sample(path) else absolute_path(path),
+            "content": content_of(path),
             "kind": kind,
             "max": max_rows,
             "max_chars": config.max_instruction_chars,

@@ -139,7 +139,7 @@ def labelled_names(paths: Sequence[str]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for path in paths:
-        stem = path.rstrip("/").rpartition("/")[2].partition(".")[0]
+        stem = path.removeprefix("sample:").rstrip("/").rpartition("/")[2].partition(".")[0]
         name, number = stem, 1
         while name in names or name in _TAKEN or name.startswith("versus_"):
             number += 1

@@ -21,7 +21,8 @@ from selfreward.storage import files
 class Measured:
     """What every model of a run is measured on.
 
-    Example: `Measured(instructions=Source(…), answered=Source(…), scored={"ranks": Source(…)})`
+    Example: `Measured(instructions=Source(…), answered=Source(…), scored={"ranks": Source(…)},
+    labelled={})`
     """
 
     instructions: Source
@@ -30,6 +31,8 @@ class Measured:
     """Held-out instructions with people's answers, for perplexity."""
     scored: dict[str, Source]
     """Responses with people's scores, by the file's short name."""
+    labelled: dict[str, Source]
+    """People's labelled pairs, by the file's short name: judged before a model is examined."""
 
 
 class Examination:
@@ -57,6 +60,7 @@ class Examination:
             ),
             "perplexity": None,
             "scored": self._scored(model),
+            "card": self._card(iteration, own),
         }
         if self.measured.answered.num_records:
             likely = self.steps.likelihood(model, self.measured.answered, "perplexity", "answered")
@@ -90,6 +94,14 @@ class Examination:
         figures["collapse"] = self._watch(iteration, answers, figures)
         files.write_json(figures_url(self.run, iteration), figures)
         return figures
+
+    def _card(self, iteration: int, own: Source) -> dict[str, Any]:
+        evaluation = self.run.layout.evaluation(iteration)
+        labelled = {s.folder: join(evaluation, n) for n, s in self.measured.labelled.items()}
+        card: dict[str, Any] = self._cluster(
+            rewarding.card_figures, labelled, own.folder, self.rubric.scale
+        )
+        return card
 
     def _scored(self, model: PlacedModel) -> dict[str, Any]:
         found = {}

@@ -73,6 +73,7 @@ class _Loop:
             instructions=self.pools["heldout"],
             answered=self.seeds.heldout,
             scored=scored,
+            labelled=self.labelled,
         )
         self.examination = Examination(run, models.seed, measured, rubric)
         self.trained: dict[int, PlacedModel] = {0: models.seed}

@@ -70,6 +70,7 @@ def decide(
             "accuracy": accuracy,
             "reason": reason,
             "stopped": stop,
+            "card": figures["card"],
         },
     )
     kept = iteration if promoted else current

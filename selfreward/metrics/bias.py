@@ -95,10 +95,13 @@ def _with_lengths(
     return sized, np.array(signs, dtype=np.float64)
 
 
-def _score_figures(
+def score_figures(
     scores: Sequence[float] | None, scale: tuple[float, float] | None
 ) -> tuple[float | None, float | None]:
-    """Returns entropy in bits and saturation."""
+    """Returns the entropy of scores in bits, and the share of them at the top of their scale.
+
+    Raises ValueError for a score that is not finite or lies outside the scale.
+    """
     if not scores:
         return None, None
     values = np.round(np.array(scores, dtype=np.float64), 9)
@@ -141,7 +144,7 @@ def bias_card(
     longer, chosen_longer = _side_rates(
         [o for o, _ in unequal], {o.pair_id: is_longer for o, is_longer in unequal}
     )
-    entropy, saturation = _score_figures(scores, scale)
+    entropy, saturation = score_figures(scores, scale)
     return BiasCard(
         n=report.n,
         swap_flip_rate=report.swap_flip_rate,

@@ -1,8 +1,8 @@
 """RewardBench 2 (arXiv 2506.01937): best of four in five domains, and the Ties domain.
 
 A question has one right and three wrong responses, so chance is 25%. Each response is rated alone,
-by a judge as by a reward model; the benchmark's other way for a judge, naming the best of four in one
-reading, is not available. Ties is always rated: its prompts come in twos, one with many equally
+by a judge as by a reward model; the benchmark's other way for a judge, naming the best of four in
+one reading, is not available. Ties is always rated: its prompts come in twos, one with many equally
 right responses (`tied:7`) and its reference with one (`ref:7`). The overall score is the plain mean
 of the six domains.
 """
