@@ -8,15 +8,12 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from selfreward.serving.wire import (
-    ErrorBody,
-    ErrorDetail,
-    JudgeVersion,
+from selfreward.serving.admin_wire import PromoteRequest, VersionEntry, VersionHistory
+from selfreward.serving.judge_wire import (
     PairwiseBatch,
     PairwiseJudgment,
     PairwiseJudgments,
     PairwiseRequest,
-    PromoteRequest,
     RankBatch,
     RankJudgment,
     RankJudgments,
@@ -26,10 +23,9 @@ from selfreward.serving.wire import (
     ScoreJudgments,
     ScoreRequest,
     Standing,
-    VersionEntry,
-    VersionHistory,
     VoteCounts,
 )
+from selfreward.serving.wire import ErrorBody, ErrorDetail, JudgeVersion
 
 KEY = "sr-right"
 JUDGE = JudgeVersion(version=3, model="M2", iteration=2, fingerprint="abc")

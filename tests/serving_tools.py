@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from fastapi.testclient import TestClient
 
 from selfreward.config import EngineConfig, ScriptedConfig
@@ -92,10 +91,3 @@ def start_serving(*arguments: str) -> subprocess.Popen[str]:
         start_new_session=True,
         env=os.environ | {"RAY_ADDRESS": "", "PYTHONUNBUFFERED": "1"},
     )
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -30,7 +30,8 @@ from selfreward.client.errors import error_of_answer
 from selfreward.client.events import EventParser
 from selfreward.client.transport import Deadline, retry_after_s
 from selfreward.errors import ConfigError
-from selfreward.serving.wire import ErrorBody, ErrorDetail, Options
+from selfreward.serving.judge_wire import Options
+from selfreward.serving.wire import ErrorBody, ErrorDetail
 from tests.judge_service import JUDGE, KEY, blocking_transport, make_app, pairwise_judgment
 
 URL = "http://judge.test"

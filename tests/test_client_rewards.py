@@ -22,7 +22,7 @@ from selfreward.client import (
 from selfreward.client.reward_rules import pairwise_reward
 from selfreward.client.rewards import trl_reward, verl_compute_score
 from selfreward.errors import ConfigError, DataError
-from selfreward.serving.wire import VoteCounts
+from selfreward.serving.judge_wire import VoteCounts
 from tests.judge_service import JUDGE, KEY, blocking_transport, make_app
 
 

@@ -17,7 +17,7 @@ from selfreward.engines.client import EngineClient
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.protocol import Completion, GenerationRequest, Sampling
 from selfreward.engines.replica_env import resources_needed
-from selfreward.engines.scripted import chance_of_first, draw
+from selfreward.engines.scripted_draws import chance_of_first, draw
 from selfreward.errors import EngineError, EngineTimeoutError
 from selfreward.judging import prompts
 from selfreward.records import Message, ModelRef

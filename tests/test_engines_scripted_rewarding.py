@@ -9,7 +9,7 @@ import pytest
 from selfreward.config import ScriptedConfig
 from selfreward.config_self_rewarding import SelfInstructConfig
 from selfreward.engines.protocol import GenerationRequest, Sampling
-from selfreward.engines.scripted import draw, scored
+from selfreward.engines.scripted_draws import draw, scored
 from selfreward.judging.instruction_filters import filter_reason
 from selfreward.judging.pointwise import get_pointwise_rubric, render_pointwise
 from selfreward.judging.pointwise_scores import parse_pointwise

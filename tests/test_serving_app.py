@@ -9,12 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from selfreward.engines.models import model_fingerprint
-from selfreward.serving.wire import (
-    PairwiseJudgment,
-    RankJudgment,
-    ScoreJudgment,
-    VersionHistory,
-)
+from selfreward.serving.admin_wire import VersionHistory
+from selfreward.serving.judge_wire import PairwiseJudgment, RankJudgment, ScoreJudgment
 from tests.serving_tools import BAD, GOOD, PAIR, local_service, serving_config, shadow_of
 from tests.tiny_model import make_tiny_model
 

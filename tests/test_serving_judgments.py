@@ -9,15 +9,15 @@ from selfreward.engines.protocol import Completion, Draw
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.judging.token_logps import TokenLogps
 from selfreward.records import ModelRef
-from selfreward.serving.pairwise import plan_pairwise
-from selfreward.serving.wire import (
-    JudgeVersion,
+from selfreward.serving.judge_wire import (
     OrderReading,
     PairwiseJudgment,
     PairwiseRequest,
     Usage,
     VoteCounts,
 )
+from selfreward.serving.pairwise import plan_pairwise
+from selfreward.serving.wire import JudgeVersion
 
 CONFIG = ServingConfig()
 MODEL = ModelRef(name="m", iteration=2, fingerprint="f00d")

@@ -8,8 +8,8 @@ from pathlib import Path
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.models import model_fingerprint
 from selfreward.layout import Layout
+from selfreward.serving.admin_wire import VersionHistory
 from selfreward.serving.keeper import Served, VersionKeeper
-from selfreward.serving.wire import VersionHistory
 from selfreward.storage.checkpoints import CurrentJudge, write_current
 from tests.tiny_model import make_tiny_model
 

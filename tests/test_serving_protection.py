@@ -28,10 +28,11 @@ from selfreward.serving.http_errors import (
     error_response,
     install_error_handlers,
 )
+from selfreward.serving.judge_wire import PairwiseBatch, PairwiseRequest
 from selfreward.serving.keys import Caller, add_key, revoke_key
 from selfreward.serving.middleware import BodyLimit, install_middleware
 from selfreward.serving.rate_limits import RateLimiter
-from selfreward.serving.wire import ErrorBody, PairwiseBatch, PairwiseRequest
+from selfreward.serving.wire import ErrorBody
 
 SECRET = "the text under judgment"
 PAIR = {"prompt": SECRET, "first": "A1", "second": "B2"}

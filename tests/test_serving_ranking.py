@@ -9,11 +9,7 @@ from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest
 from selfreward.errors import EngineError
 from selfreward.records import ModelRef
-from selfreward.serving.pairwise import plan_pairwise
-from selfreward.serving.ranking import plan_rank
-from selfreward.serving.scores import plan_score, run_plan
-from selfreward.serving.wire import (
-    JudgeVersion,
+from selfreward.serving.judge_wire import (
     PairwiseRequest,
     RankJudgment,
     RankRequest,
@@ -21,6 +17,10 @@ from selfreward.serving.wire import (
     Standing,
     Usage,
 )
+from selfreward.serving.pairwise import plan_pairwise
+from selfreward.serving.ranking import plan_rank
+from selfreward.serving.scores import plan_score, run_plan
+from selfreward.serving.wire import JudgeVersion
 
 CONFIG = ServingConfig()
 MODEL = ModelRef(name="m", iteration=0, fingerprint="f00d")

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from selfreward.benchmarks.load import Answered, run_load
-from selfreward.benchmarks.service import engine_processes
+from selfreward.benchmarks.servers import answers, engine_processes
 from tests.loop_tools import wait_until
-from tests.serving_tools import PAIR, answers, free_port, start_serving
+from tests.serving_tools import PAIR, free_port, start_serving
 from tests.tiny_model import make_tiny_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

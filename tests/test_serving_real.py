@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from selfreward.benchmarks.servers import answers
 from selfreward.client import JudgeClient, PairwiseJudgment, RationaleDelta
 from tests.loop_tools import wait_until
-from tests.serving_tools import answers, free_port, start_serving
+from tests.serving_tools import free_port, start_serving
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

@@ -5,9 +5,10 @@ import pytest
 
 from selfreward.errors import DataError, StorageError
 from selfreward.layout import Layout, join
+from selfreward.serving.admin_wire import VersionEntry, VersionHistory
 from selfreward.serving.review.history import promotion_history
 from selfreward.serving.review_wire import PromotedJudge
-from selfreward.serving.wire import JudgeVersion, VersionEntry, VersionHistory
+from selfreward.serving.wire import JudgeVersion
 from selfreward.storage import files
 from selfreward.storage.checkpoints import CurrentJudge, write_current
 from selfreward.storage.manifest import open_stage

@@ -13,6 +13,13 @@ from selfreward.errors import ConfigError
 from selfreward.judging.prompts import render_pairwise
 from selfreward.judging.rubrics import PAIRWISE_RUBRICS, get_pairwise_rubric
 from selfreward.records import Message
+from selfreward.serving.judge_wire import (
+    InlineRubric,
+    Options,
+    PairwiseRequest,
+    RankRequest,
+    ScoreRequest,
+)
 from selfreward.serving.pairwise import plan_pairwise
 from selfreward.serving.ranking import plan_rank
 from selfreward.serving.rubric_choice import (
@@ -22,14 +29,7 @@ from selfreward.serving.rubric_choice import (
     choose_pointwise_rubric,
 )
 from selfreward.serving.scores import plan_score
-from selfreward.serving.wire import (
-    ChatMessage,
-    InlineRubric,
-    Options,
-    PairwiseRequest,
-    RankRequest,
-    ScoreRequest,
-)
+from selfreward.serving.wire import ChatMessage
 
 CONFIG = ServingConfig()
 LIMITS = LimitsConfig(max_votes=4, max_responses=3, max_text_chars=10)

@@ -9,15 +9,10 @@ from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest
 from selfreward.errors import EngineError, EngineTimeoutError
 from selfreward.records import ModelRef
+from selfreward.serving.judge_wire import InlineRubric, PairwiseRequest, ScoreRequest, Usage
 from selfreward.serving.pairwise import plan_pairwise
 from selfreward.serving.scores import plan_score, run_plan
-from selfreward.serving.wire import (
-    InlineRubric,
-    JudgeVersion,
-    PairwiseRequest,
-    ScoreRequest,
-    Usage,
-)
+from selfreward.serving.wire import JudgeVersion
 
 CONFIG = ServingConfig()
 MODEL = ModelRef(name="m", iteration=2, fingerprint="f00d")

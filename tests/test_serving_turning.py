@@ -12,20 +12,20 @@ import pytest
 from selfreward.engines.engine_loop import EngineLoop
 from selfreward.engines.models import model_fingerprint
 from selfreward.engines.replica import Wanted
-from selfreward.engines.scripted import ScriptedReplica
+from selfreward.engines.scripted_replica import ScriptedReplica
 from selfreward.errors import DataError, ModelNotFoundError, TransientEngineError
 from selfreward.records import ModelRef
 from selfreward.serving import service as service_module
 from selfreward.serving import turning
 from selfreward.serving.engine import JudgeEngine
 from selfreward.serving.http_errors import ApiError
+from selfreward.serving.judge_wire import PairwiseRequest
 from selfreward.serving.keeper import Served, VersionKeeper
 from selfreward.serving.replicas import OneBoard
 from selfreward.serving.service import Service
 from selfreward.serving.turning import ReplicaLostError
 from selfreward.serving.versions import ServedVersion
 from selfreward.serving.weights import check_fits, check_weights
-from selfreward.serving.wire import PairwiseRequest
 from tests.serving_tools import PAIR, scripted_spec, serving_config
 from tests.tiny_model import make_tiny_model
 

@@ -18,6 +18,7 @@ from selfreward.engines.models import folder_on_this_node, model_fingerprint
 from selfreward.errors import DataError, ModelNotFoundError, StorageError, UserError
 from selfreward.layout import Layout
 from selfreward.records import ModelRef
+from selfreward.serving.admin_wire import PromoteRequest
 from selfreward.serving.version_store import (
     VersionStore,
     place_model,
@@ -28,7 +29,7 @@ from selfreward.serving.version_store import (
 )
 from selfreward.serving.versions import VersionBook
 from selfreward.serving.weights import check_weights
-from selfreward.serving.wire import JudgeVersion, PromoteRequest
+from selfreward.serving.wire import JudgeVersion
 from selfreward.storage import files
 from selfreward.storage.checkpoints import CurrentJudge, write_current
 

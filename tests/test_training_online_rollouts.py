@@ -11,7 +11,7 @@ import pytest
 from selfreward.config import EngineConfig, RatingConfig, ScriptedConfig
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest
 from selfreward.engines.replica import ReplicaSpec, Wanted
-from selfreward.engines.scripted import ScriptedReplica
+from selfreward.engines.scripted_replica import ScriptedReplica
 from selfreward.errors import DataError
 from selfreward.judging.checks import passes
 from selfreward.judging.pointwise import get_pointwise_rubric

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from selfreward.serving.wire import PairwiseRequest, RankRequest
+from selfreward.serving.judge_wire import PairwiseRequest, RankRequest
 from tests.web_page_browser import fill_pair, open_browser, text_of, wait_for, watched_page
 from tests.web_page_service import FORGED, Server, Service, make_task, pair_tasks
 

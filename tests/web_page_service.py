@@ -11,6 +11,17 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from selfreward.serving.judge_wire import (
+    OrderReading,
+    PairwiseJudgment,
+    PairwiseRequest,
+    RankedPair,
+    RankJudgment,
+    RankRequest,
+    Standing,
+    Usage,
+    VoteCounts,
+)
 from selfreward.serving.review_wire import (
     AgreementReport,
     BiasFigure,
@@ -24,21 +35,7 @@ from selfreward.serving.review_wire import (
     ShownResponse,
 )
 from selfreward.serving.web_page import mount_page
-from selfreward.serving.wire import (
-    ChatMessage,
-    ErrorBody,
-    ErrorDetail,
-    JudgeVersion,
-    OrderReading,
-    PairwiseJudgment,
-    PairwiseRequest,
-    RankedPair,
-    RankJudgment,
-    RankRequest,
-    Standing,
-    Usage,
-    VoteCounts,
-)
+from selfreward.serving.wire import ChatMessage, ErrorBody, ErrorDetail, JudgeVersion
 
 JUDGE = JudgeVersion(version=3, model="runs/first/M2", iteration=2, fingerprint="9f3c51d0a7e2")
 

@@ -2,33 +2,22 @@
 death of a replica, and beyond its capacity."""
 
 import asyncio
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
-import yaml
+from safetensors.torch import load_file, save_file
 
 from selfreward.benchmarks.load import Answered, latency, run_load, statuses
+from selfreward.benchmarks.servers import engine_processes, judge_service, memory_mib, vllm_server
 from selfreward.config_serving import ServiceConfig
 from selfreward.engines.models import resolve_model
-from selfreward.engines.replica_env import replica_env
-from selfreward.engines.vllm_engine import engine_arguments
 
 CLIENTS = (1, 8, 32)
 SECONDS = 30.0
-START_LIMIT_S = 300.0
-PORT, RAW_PORT = 18010, 18011
 NEW_TOKENS = 32
 _TOPICS = ("tides", "compost", "chess openings", "rainbows", "sourdough", "maps", "glaciers")
 
@@ -58,91 +47,12 @@ def _pair(number: int) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _process(command: list[str], env: dict[str, str], ready: str) -> Iterator[int]:
-    """Runs a server until the block ends; waits until `ready` answers 200."""
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            env=os.environ | env,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            deadline = time.monotonic() + START_LIMIT_S
-            while not _answers(ready):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise RuntimeError(
-                        f"{command[2]} did not come up: {log.read()[-2000:].decode()}"
-                    )
-                time.sleep(0.5)
-            yield process.pid
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2.0).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-@contextmanager
-def _service(config: ServiceConfig, folder: Path, *overrides: str) -> Iterator[tuple[str, int]]:
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / "service.yaml"
-    settings.write_text(yaml.safe_dump(config.model_dump(mode="json", include={"model", "engine"})))
-    command = [
-        *(sys.executable, "-m", "selfreward", "serve", "--config", str(settings), "--no-auth"),
-        f"serving.port={PORT}",
-        f"serving.state_dir={folder}",
-        "serving.limits.rate=null",
-        f"ray.num_cpus={max(4, os.cpu_count() or 1)}",
-        *overrides,
-    ]
-    base = f"http://127.0.0.1:{PORT}"
-    with _process(command, {"RAY_ADDRESS": ""}, f"{base}/readyz") as pid:
-        yield base, pid
-
-
-@contextmanager
-def _raw(config: ServiceConfig) -> Iterator[str]:
-    """vLLM's own server with the same model and engine settings."""
-    folder = resolve_model(config.model.name)
-    device = "cuda" if shutil.which("nvidia-smi") and config.engine.device != "cpu" else "cpu"
-    arguments = engine_arguments(folder, config.engine, device)
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--host", "127.0.0.1", "--port", str(RAW_PORT), "--served-model-name", "judge"),
-        *("--disable-uvicorn-access-log",),
-    ]
-    for name, value in arguments.items():
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            command.append(option)
-        elif value is False:
-            command.append(option.replace("--", "--no-", 1))
-        else:
-            command += [option, json.dumps(value) if isinstance(value, dict) else str(value)]
-    base = f"http://127.0.0.1:{RAW_PORT}"
-    with _process(command, replica_env(config.engine, device), f"{base}/health"):
-        yield base
-
-
 def against_vllm(config: ServiceConfig, seconds: float = SECONDS) -> dict[str, Any]:
     """The same chat requests to the service and to `vllm serve`, which run one after the other."""
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, _service(config, Path(folder)) as (base, _):
+    with tempfile.TemporaryDirectory() as folder, judge_service(config, Path(folder)) as (base, _):
         found["service"] = _measured(base, seconds)
-    with _raw(config) as base:
+    with vllm_server(config) as base:
         found["vllm"] = _measured(base, seconds)
     found["compared"] = {
         clients: {
@@ -182,7 +92,7 @@ def swap_under_load(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         other = _nudged(resolve_model(config.model.name), folder / "other")
-        with _service(config, folder / "state") as (base, _):
+        with judge_service(config, folder / "state") as (base, _):
 
             async def drive() -> tuple[list[Answered], list[tuple[float, float]]]:
                 begin = time.monotonic()
@@ -233,8 +143,6 @@ def _swap_figures(answers: list[Answered], changes: list[tuple[float, float]]) -
 
 def _nudged(folder: str, target: Path) -> Path:
     """The same model with one number changed: other weights that judge alike."""
-    from safetensors.torch import load_file, save_file
-
     shutil.copytree(folder, target)
     path = sorted(target.glob("*.safetensors"))[0]
     weights = load_file(path)
@@ -250,7 +158,7 @@ def replica_killed(
     """`kill -9` of the only engine replica after a third of the time."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        _service(config, Path(folder)) as (base, pid),
+        judge_service(config, Path(folder)) as (base, pid),
     ):
 
         async def drive() -> tuple[list[Answered], float]:
@@ -278,30 +186,16 @@ def replica_killed(
     }
 
 
-def engine_processes(pid: int) -> list[psutil.Process]:
-    """The engine's replicas under a process that serves."""
-    found = []
-    for process in psutil.Process(pid).children(recursive=True):
-        try:
-            title = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-        # By its class once it has worked, by its actor's name before.
-        if "ServeReplica:selfreward:engine" in title or "selfreward#engine#" in title:
-            found.append(process)
-    return found
-
-
 def beyond_capacity(config: ServiceConfig, seconds: float = 30.0) -> dict[str, Any]:
     """Far more clients than the queue takes: who is refused, how, and what it costs in memory."""
     overrides = ("serving.limits.max_queued=16",)
     with (
         tempfile.TemporaryDirectory() as folder,
-        _service(config, Path(folder), *overrides) as (base, pid),
+        judge_service(config, Path(folder), *overrides) as (base, pid),
     ):
         url = f"{base}/v1/judge/pairwise"
         asyncio.run(run_load(url, _pair, clients=8, seconds=5))
-        before = _memory_mib(pid)
+        before = memory_mib(pid)
 
         async def drive() -> tuple[list[Answered], int]:
             load = asyncio.create_task(
@@ -309,12 +203,12 @@ def beyond_capacity(config: ServiceConfig, seconds: float = 30.0) -> dict[str, A
             )
             peak = before
             while not load.done():
-                peak = max(peak, await asyncio.to_thread(_memory_mib, pid))
+                peak = max(peak, await asyncio.to_thread(memory_mib, pid))
                 await asyncio.sleep(1)
             return await load, peak
 
         answers, peak = asyncio.run(drive())
-        after = _memory_mib(pid)
+        after = memory_mib(pid)
     refused = [a for a in answers if a.status in (429, 503)]
     return {
         "requests": len(answers),
@@ -325,15 +219,3 @@ def beyond_capacity(config: ServiceConfig, seconds: float = 30.0) -> dict[str, A
         "seconds": round(max(a.end for a in answers), 1),
         "memory_mib": {"before": before, "peak": peak, "after": after},
     }
-
-
-def _memory_mib(pid: int) -> int:
-    total = 0
-    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        try:
-            info = process.memory_info()
-            # Ray's object store is shared: each process would count it again.
-            total += info.rss - info.shared
-        except psutil.Error:
-            continue
-    return total >> 20

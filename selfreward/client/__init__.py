@@ -18,10 +18,9 @@ from selfreward.client.errors import (
 )
 from selfreward.client.events import RationaleDelta, StreamItem
 from selfreward.client.sync_client import JudgeClient
-from selfreward.serving.wire import (
-    ChatMessage,
+from selfreward.serving.admin_wire import VersionEntry, VersionHistory
+from selfreward.serving.judge_wire import (
     InlineRubric,
-    JudgeVersion,
     OrderReading,
     PairwiseJudgment,
     PairwiseRequest,
@@ -31,10 +30,9 @@ from selfreward.serving.wire import (
     ScoreRequest,
     Standing,
     Usage,
-    VersionEntry,
-    VersionHistory,
     VoteCounts,
 )
+from selfreward.serving.wire import ChatMessage, JudgeVersion
 
 __all__ = [
     "AsyncJudgeClient",

@@ -33,15 +33,14 @@ from selfreward.client.transport import (
     retry_policy,
 )
 from selfreward.errors import ConfigError
-from selfreward.serving.wire import (
+from selfreward.serving.admin_wire import VersionEntry, VersionHistory
+from selfreward.serving.judge_wire import (
     PairwiseJudgment,
     PairwiseRequest,
     RankJudgment,
     RankRequest,
     ScoreJudgment,
     ScoreRequest,
-    VersionEntry,
-    VersionHistory,
 )
 
 

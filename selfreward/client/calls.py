@@ -7,23 +7,20 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfreward.client.errors import InvalidRequestError, problems_of
-from selfreward.serving.wire import (
-    ChatMessage,
+from selfreward.serving.admin_wire import PromoteRequest, VersionEntry, VersionHistory
+from selfreward.serving.judge_wire import (
     InlineRubric,
     PairwiseJudgment,
     PairwiseJudgments,
     PairwiseRequest,
-    PromoteRequest,
     RankJudgment,
     RankJudgments,
     RankRequest,
     ScoreJudgment,
     ScoreJudgments,
     ScoreRequest,
-    VersionEntry,
-    VersionHistory,
-    Wire,
 )
+from selfreward.serving.wire import ChatMessage, Wire
 
 PromptLike = str | Sequence[ChatMessage | Mapping[str, str]]
 """A user turn as a text, or a conversation up to and including a user turn."""
@@ -36,7 +33,7 @@ _BATCH_HEAD, _BATCH_TAIL = b'{"batch":[', b"]}"
 
 
 class JudgeOptions(TypedDict, total=False):
-    """The fields of `selfreward.serving.wire.Options`, where they are explained."""
+    """The fields of `selfreward.serving.judge_wire.Options`, where they are explained."""
 
     rubric: str | InlineRubric | None
     votes: int

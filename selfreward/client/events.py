@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from selfreward.client.errors import JudgeProtocolError, error_of_detail, problems_of
-from selfreward.serving.wire import ErrorBody, PairwiseJudgment, RationaleDelta
+from selfreward.serving.judge_wire import PairwiseJudgment, RationaleDelta
+from selfreward.serving.wire import ErrorBody
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"

@@ -13,7 +13,7 @@ from selfreward.client.calls import (
 )
 from selfreward.client.sync_client import JudgeClient
 from selfreward.errors import ConfigError, DataError
-from selfreward.serving.wire import Options, PairwiseJudgment, ScoreJudgment
+from selfreward.serving.judge_wire import Options, PairwiseJudgment, ScoreJudgment
 
 RewardRoute = Literal["score", "pairwise"]
 

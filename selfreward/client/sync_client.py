@@ -23,15 +23,14 @@ from selfreward.client.transport import (
     read_judgments,
     retry_policy,
 )
-from selfreward.serving.wire import (
+from selfreward.serving.admin_wire import VersionEntry, VersionHistory
+from selfreward.serving.judge_wire import (
     PairwiseJudgment,
     PairwiseRequest,
     RankJudgment,
     RankRequest,
     ScoreJudgment,
     ScoreRequest,
-    VersionEntry,
-    VersionHistory,
 )
 
 

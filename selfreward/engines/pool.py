@@ -15,7 +15,7 @@ from selfreward.engines.protocol import ReplicaHealth
 from selfreward.engines.publisher import Replicas, WeightsPublisher
 from selfreward.engines.replica import BOARD_TIMEOUT_S, ReplicaSpec, Wanted, WeightsBoard
 from selfreward.engines.replica_env import actor_options, resolve_device
-from selfreward.engines.scripted import ScriptedReplica
+from selfreward.engines.scripted_replica import ScriptedReplica
 from selfreward.engines.vllm_replica import VLLMReplica
 from selfreward.errors import EngineError
 from selfreward.records import ModelRef

@@ -7,11 +7,9 @@ from selfreward.errors import DataError, UserError
 from selfreward.layout import Layout, absolute_path, join
 from selfreward.loops.export import LATEST, pick_iteration, read_run
 from selfreward.storage import files
-from selfreward.storage.checkpoints import read_current
+from selfreward.storage.checkpoints import COMPLETE, read_current
 from selfreward.storage.new_folder import new_folder
 
-COMPLETE = "COMPLETE"
-"""Marker of a checkpoint that was written to its end; as in `training.checkpoint`."""
 ADAPTER = "adapter"
 CURRENT = "current"
 """The iteration that `current.json` points to, which is not always the last one trained."""

@@ -4,16 +4,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from selfreward.serving.access import require
+from selfreward.serving.admin_wire import PromoteRequest, ShadowReport, VersionEntry, VersionHistory
 from selfreward.serving.http_errors import api_error
 from selfreward.serving.judge_routes import REFUSALS, Here, service_of
 from selfreward.serving.telemetry import CONTENT_TYPE_LATEST
-from selfreward.serving.wire import (
-    ErrorBody,
-    PromoteRequest,
-    ShadowReport,
-    VersionEntry,
-    VersionHistory,
-)
+from selfreward.serving.wire import ErrorBody
 
 
 class Health(BaseModel):

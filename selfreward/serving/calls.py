@@ -4,16 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from selfreward.engines.protocol import GenerationRequest
+from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
 from selfreward.serving.engine import Answer, ChatPiece, Judgment
+from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest, RationaleDelta
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.versions import ServedVersion
-from selfreward.serving.wire import (
-    PairwiseJudgment,
-    PairwiseRequest,
-    PromoteRequest,
-    RationaleDelta,
-    VersionHistory,
-)
 
 
 class EngineCalls(Protocol):

@@ -20,6 +20,7 @@ from selfreward.engines.protocol import GenerationRequest
 from selfreward.engines.replica import ReplicaSpec
 from selfreward.engines.replica_env import replica_env, replica_resources
 from selfreward.serving.access import Access
+from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
 from selfreward.serving.app import build_app
 from selfreward.serving.engine import (
     Answer,
@@ -28,6 +29,7 @@ from selfreward.serving.engine import (
     Judgment,
 )
 from selfreward.serving.handles import EngineHandle, VersionsHandle
+from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest, RationaleDelta
 from selfreward.serving.keeper import Served, VersionKeeper
 from selfreward.serving.keys import keys_of_environment
 from selfreward.serving.replicas import start_replica
@@ -37,13 +39,6 @@ from selfreward.serving.service import Service
 from selfreward.serving.shadow import Shadow
 from selfreward.serving.version_store import place_model
 from selfreward.serving.versions import ServedVersion
-from selfreward.serving.wire import (
-    PairwiseJudgment,
-    PairwiseRequest,
-    PromoteRequest,
-    RationaleDelta,
-    VersionHistory,
-)
 from selfreward.storage.manifest import now
 
 APP_NAME = "selfreward"

@@ -14,15 +14,7 @@ from typing import Any, TypeVar
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Delta, GenerationRequest
 from selfreward.errors import TransientEngineError
-from selfreward.serving.pairwise import plan_pairwise
-from selfreward.serving.ranking import plan_rank
-from selfreward.serving.replicas import Replica
-from selfreward.serving.rubric_choice import JudgeRequest
-from selfreward.serving.scores import Failure, Plan, plan_score, run_plan
-from selfreward.serving.turning import ReplicaLostError, TurningWeights
-from selfreward.serving.versions import ServedVersion
-from selfreward.serving.wire import (
-    JudgeVersion,
+from selfreward.serving.judge_wire import (
     PairwiseJudgment,
     PairwiseRequest,
     RankJudgment,
@@ -31,6 +23,14 @@ from selfreward.serving.wire import (
     ScoreRequest,
     Shown,
 )
+from selfreward.serving.pairwise import plan_pairwise
+from selfreward.serving.ranking import plan_rank
+from selfreward.serving.replicas import Replica
+from selfreward.serving.rubric_choice import JudgeRequest
+from selfreward.serving.scores import Failure, Plan, plan_score, run_plan
+from selfreward.serving.turning import ReplicaLostError, TurningWeights
+from selfreward.serving.versions import ServedVersion
+from selfreward.serving.wire import JudgeVersion
 
 Judgment = PairwiseJudgment | ScoreJudgment | RankJudgment
 JudgmentT = TypeVar("JudgmentT")

@@ -13,17 +13,12 @@ from ray.serve.handle import DeploymentHandle
 
 from selfreward.engines.protocol import GenerationRequest
 from selfreward.errors import EngineError, own_error_in
+from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
 from selfreward.serving.engine import Answer, ChatPiece, Judgment
+from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest, RationaleDelta
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.turning import ReplicaLostError
 from selfreward.serving.versions import ServedVersion
-from selfreward.serving.wire import (
-    PairwiseJudgment,
-    PairwiseRequest,
-    PromoteRequest,
-    RationaleDelta,
-    VersionHistory,
-)
 
 RETRY_WAIT_S = 0.5
 MAX_SENDS = 4

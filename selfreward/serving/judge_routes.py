@@ -11,11 +11,7 @@ from selfreward.config_serving import LimitsConfig
 from selfreward.serving.access import admitted, require
 from selfreward.serving.engine import Judgment
 from selfreward.serving.http_errors import ApiError, api_error
-from selfreward.serving.rubric_choice import JudgeRequest, RequestError, check_limits
-from selfreward.serving.service import Service, as_api_error
-from selfreward.serving.wire import (
-    ErrorBody,
-    JudgeVersion,
+from selfreward.serving.judge_wire import (
     PairwiseBatch,
     PairwiseJudgment,
     PairwiseJudgments,
@@ -32,6 +28,9 @@ from selfreward.serving.wire import (
     ScoreJudgments,
     ScoreRequest,
 )
+from selfreward.serving.rubric_choice import JudgeRequest, RequestError, check_limits
+from selfreward.serving.service import Service, as_api_error
+from selfreward.serving.wire import ErrorBody, JudgeVersion
 
 J = TypeVar("J", bound=Judgment)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from selfreward.config_serving import ServingConfig
 from selfreward.errors import DataError, SelfRewardError
 from selfreward.layout import Layout
+from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
 from selfreward.serving.version_store import (
     VersionStore,
     place_model,
@@ -18,7 +19,6 @@ from selfreward.serving.version_store import (
 )
 from selfreward.serving.versions import ServedVersion, VersionBook
 from selfreward.serving.weights import check_fits
-from selfreward.serving.wire import PromoteRequest, VersionHistory
 from selfreward.storage.checkpoints import CurrentJudge
 from selfreward.storage.manifest import now
 

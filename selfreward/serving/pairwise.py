@@ -23,6 +23,15 @@ from selfreward.judging.rubrics import (
 from selfreward.judging.verdicts import parse_pairwise
 from selfreward.judging.voting import combine_orders, majority
 from selfreward.records import Conversation, Message, Outcome, Verdict, derived_seed
+from selfreward.serving.judge_wire import (
+    JudgedOutcome,
+    Options,
+    OrderReading,
+    PairwiseJudgment,
+    PairwiseRequest,
+    Shown,
+    VoteCounts,
+)
 from selfreward.serving.rubric_choice import choose_pairwise_rubric
 from selfreward.serving.scores import (
     FAILED_READING,
@@ -33,16 +42,7 @@ from selfreward.serving.scores import (
     temperature_of,
     usage_of,
 )
-from selfreward.serving.wire import (
-    JudgedOutcome,
-    JudgeVersion,
-    Options,
-    OrderReading,
-    PairwiseJudgment,
-    PairwiseRequest,
-    Shown,
-    VoteCounts,
-)
+from selfreward.serving.wire import JudgeVersion
 
 # "A" and an end of turn, with room for a tokenizer that splits the letter from a space.
 _LETTER_TOKENS = 4

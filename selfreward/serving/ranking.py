@@ -11,6 +11,14 @@ from itertools import combinations, groupby
 
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, GenerationRequest
+from selfreward.serving.judge_wire import (
+    JudgedOutcome,
+    PairwiseJudgment,
+    RankedPair,
+    RankJudgment,
+    RankRequest,
+    Standing,
+)
 from selfreward.serving.pairwise import PairwisePlan, pair_plan
 from selfreward.serving.rubric_choice import choose_pairwise_rubric, choose_pointwise_rubric
 from selfreward.serving.scores import (
@@ -20,15 +28,7 @@ from selfreward.serving.scores import (
     response_plan,
     usage_of,
 )
-from selfreward.serving.wire import (
-    JudgedOutcome,
-    JudgeVersion,
-    PairwiseJudgment,
-    RankedPair,
-    RankJudgment,
-    RankRequest,
-    Standing,
-)
+from selfreward.serving.wire import JudgeVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,7 @@ def start_replica(spec: ReplicaSpec, version: ServedVersion) -> Replica:
     check_weights(version)
     board = OneBoard(Wanted(model=version.model, folder=version.folder))
     if spec.engine.kind == "scripted":
-        from selfreward.engines.scripted import ScriptedReplica
+        from selfreward.engines.scripted_replica import ScriptedReplica
 
         return ScriptedReplica(spec, board)
     from selfreward.engines.vllm_replica import VLLMReplica

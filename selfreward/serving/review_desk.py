@@ -15,7 +15,8 @@ from selfreward.layout import Layout
 from selfreward.serving.admission import Admission
 from selfreward.serving.http_errors import api_error
 from selfreward.serving.keeper import Served
-from selfreward.serving.review.queue import answered_tasks, draw_tasks, num_iterations
+from selfreward.serving.review.queue import answered_tasks, draw_tasks
+from selfreward.serving.review.run_tasks import num_iterations
 from selfreward.serving.review.store import ReviewStore
 from selfreward.serving.version_store import read_pointer
 from selfreward.storage import files

@@ -17,7 +17,7 @@ from selfreward.judging.pointwise import (
 )
 from selfreward.judging.rubrics import PAIRWISE_RUBRICS, PairwiseRubric, get_pairwise_rubric
 from selfreward.records import content_id
-from selfreward.serving.wire import (
+from selfreward.serving.judge_wire import (
     InlineRubric,
     Options,
     PairwiseRequest,

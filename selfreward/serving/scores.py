@@ -19,16 +19,16 @@ from selfreward.judging.pointwise import PointwiseRubric, render_pointwise
 from selfreward.judging.pointwise_scores import parse_pointwise
 from selfreward.judging.voting import mean_score
 from selfreward.records import Conversation, Message, Outcome, derived_seed
-from selfreward.serving.rubric_choice import choose_pointwise_rubric
-from selfreward.serving.wire import (
+from selfreward.serving.judge_wire import (
     JudgedOutcome,
-    JudgeVersion,
     Options,
     Prompt,
     ScoreJudgment,
     ScoreRequest,
     Usage,
 )
+from selfreward.serving.rubric_choice import choose_pointwise_rubric
+from selfreward.serving.wire import JudgeVersion
 
 SEVERAL_VOTES_TEMPERATURE = 0.7
 # `Score: 10` and an end of turn, for a tokenizer that knows little more than characters.

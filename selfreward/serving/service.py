@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import GenerationRequest
 from selfreward.errors import EngineError, EngineTimeoutError, SelfRewardError, UserError
+from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
 from selfreward.serving.calls import EngineCalls, VersionCalls
 from selfreward.serving.engine import Answer, ChatPiece, Judgment
 from selfreward.serving.http_errors import ApiError, api_error
+from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest, RationaleDelta
 from selfreward.serving.rubric_choice import (
     JudgeRequest,
     RequestError,
@@ -24,13 +26,6 @@ from selfreward.serving.rubric_choice import (
 from selfreward.serving.shadow import Shadow
 from selfreward.serving.telemetry import Telemetry
 from selfreward.serving.versions import ServedVersion
-from selfreward.serving.wire import (
-    PairwiseJudgment,
-    PairwiseRequest,
-    PromoteRequest,
-    RationaleDelta,
-    VersionHistory,
-)
 
 T = TypeVar("T")
 

@@ -9,12 +9,13 @@ import logging
 import zlib
 from collections.abc import Sequence
 
+from selfreward.serving.admin_wire import ShadowReport
 from selfreward.serving.calls import EngineCalls
 from selfreward.serving.engine import Judgment
+from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.telemetry import Telemetry
 from selfreward.serving.versions import ServedVersion
-from selfreward.serving.wire import PairwiseJudgment, PairwiseRequest, ShadowReport
 
 MAX_WAITING = 8
 """Pairs the shadow may be behind; more are not offered to it."""

@@ -14,10 +14,10 @@ from selfreward.engines.replica import ReplicaSpec
 from selfreward.errors import EngineError, ResourceError
 from selfreward.interrupts import LimitReachedError, run_in_thread
 from selfreward.layout import Layout, absolute_path, join
+from selfreward.serving.judge_wire import Options
 from selfreward.serving.keeper import Served, VersionKeeper
 from selfreward.serving.keys import KeyRing
 from selfreward.serving.rubric_choice import choose_pairwise_rubric, choose_pointwise_rubric
-from selfreward.serving.wire import Options
 from selfreward.storage import files
 
 _OF_A_RUN = ("model", "engine", "ray")

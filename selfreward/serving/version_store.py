@@ -20,14 +20,12 @@ from selfreward.engines.models import (
 from selfreward.errors import DataError, StorageError
 from selfreward.layout import Layout, join
 from selfreward.records import ModelRef, content_id
+from selfreward.serving.admin_wire import PromoteRequest
 from selfreward.serving.versions import ServedVersion, VersionBook
-from selfreward.serving.wire import PromoteRequest
 from selfreward.storage import files
-from selfreward.storage.checkpoints import CurrentJudge, read_pointers
+from selfreward.storage.checkpoints import COMPLETE, CurrentJudge, read_pointers
 
 STATE_FILE = "versions.json"
-COMPLETE = "COMPLETE"
-"""Marker of a checkpoint that was written to its end; as in `training.checkpoint`."""
 MAX_RETRY_S = 60.0
 
 _log = logging.getLogger(__name__)

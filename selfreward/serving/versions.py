@@ -10,7 +10,8 @@ from typing import Literal, Self
 
 from selfreward.errors import UserError
 from selfreward.records import ModelRef
-from selfreward.serving.wire import JudgeVersion, VersionEntry, VersionHistory
+from selfreward.serving.admin_wire import VersionEntry, VersionHistory
+from selfreward.serving.wire import JudgeVersion
 from selfreward.storage.checkpoints import CurrentJudge
 
 By = Literal["start", "run", "promote", "rollback"]

@@ -1,4 +1,7 @@
-"""The promoted judge of a run: the `current.json` pointer. Directories only, no tensors."""
+"""Which checkpoints count: the marker of a whole one, and the `current.json` pointer to the judge.
+
+Directories only, no tensors.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,6 +10,9 @@ from selfreward.errors import StorageError
 from selfreward.layout import Layout
 from selfreward.storage import files
 from selfreward.storage.manifest import now
+
+COMPLETE = "COMPLETE"
+"""The file written last into a checkpoint: a folder without it exists for no reader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

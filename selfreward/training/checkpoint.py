@@ -19,10 +19,10 @@ from torch import Tensor
 from selfreward.config import LoraConfig
 from selfreward.errors import StorageError
 from selfreward.layout import join
+from selfreward.storage.checkpoints import COMPLETE
 from selfreward.training.model import ModelKind, ModelSource, adapter_state, merge_lora
 from selfreward.training.reward_model import empty_reward_model, pooled_at_end_of_turn
 
-COMPLETE = "COMPLETE"
 TRAINER_PREFIX = "trainer_"
 """Files and folders of a checkpoint that only a resumed training needs."""
 COPY_CHUNK_BYTES = 1 << 24

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from selfreward.layout import Layout, join
-from selfreward.serving.review.queue import num_iterations
+from selfreward.serving.admin_wire import VersionEntry, VersionHistory
+from selfreward.serving.review.run_tasks import num_iterations
 from selfreward.serving.review_wire import BiasFigure, PromotedJudge, PromotionHistory
 from selfreward.serving.versions import run_judge
-from selfreward.serving.wire import JudgeVersion, VersionEntry, VersionHistory
+from selfreward.serving.wire import JudgeVersion
 from selfreward.storage import files
 from selfreward.storage.checkpoints import CurrentJudge, read_pointers
 from selfreward.storage.manifest import read_manifest
