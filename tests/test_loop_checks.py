@@ -156,7 +156,7 @@ def test_the_seed_is_current_first_and_stays_what_it_is(run: Any) -> None:
 @pytest.mark.parametrize(
     ("counts", "promoted", "p"),
     [
-        # One of 2^5 ways that five comparisons can fall; nine and more wins of ten: (10 + 1) / 2^10.
+        # Of 2^5 ways that five comparisons can fall, one; of 2^10 for ten, 10 + 1.
         ((5, 1, 0), True, "0.031 <= 0.05"),
         ((9, 3, 1), True, "0.011 <= 0.05"),
         # Four wins of four are one way of 16: too few to know.
