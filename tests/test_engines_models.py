@@ -1,7 +1,9 @@
 """From a model's name to a folder, and from a folder to a fingerprint."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -18,7 +20,7 @@ from selfreward.engines.models import (
     model_fingerprint,
     resolve_model,
 )
-from selfreward.errors import ModelNotFoundError
+from selfreward.errors import ModelNotFoundError, StorageError
 from selfreward.records import ModelRef
 
 
@@ -146,6 +148,31 @@ def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         models._cached(str(tmp_path), "some-model", broken)
     assert [p for p in tmp_path.iterdir() if p.is_dir()] == []
+
+
+def test_a_full_or_closed_cache_is_told_as_such(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(model_folder), "/bucket/large", recursive=True)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(memory), "get_file", full)
+    cache = tmp_path / "cache"
+    mend = "free some space or set SELFREWARD_CACHE elsewhere"
+    says = re.escape(f"model cache {cache}: No space left on device; {mend}")
+    with pytest.raises(StorageError, match=f"^{says}$"):
+        fetch_folder("memory://bucket/large", cache_dir=str(cache))
+    assert [p for p in cache.iterdir() if p.is_dir()] == []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/x")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StorageError, match=r"Permission denied .*set SELFREWARD_CACHE elsewhere"):
+        fetch_folder("memory://bucket/large", cache_dir=str(tmp_path / "closed"))
 
 
 def test_many_at_once_make_a_model_once(tmp_path: Path, model_folder: Path) -> None:

@@ -1,6 +1,8 @@
 """The training loop in this process: sharing prompts, resuming, LoRA, checkpoints."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from selfreward.errors import DataError, RecipeChangedError, TrainingError
+from selfreward.errors import DataError, RecipeChangedError, StorageError, TrainingError
 from selfreward.training.checkpoint import commit_folder, is_complete
 from selfreward.training.collate import collate
 from selfreward.training.encoding import encode_preferences
@@ -235,14 +237,14 @@ def test_a_checkpoint_is_published_whole_or_not_at_all(
     def failing(*args: Any) -> None:
         copied.append(args)
         if len(copied) == 3:
-            raise OSError("disk full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(*args)
 
     from selfreward.training import checkpoint
 
     original = checkpoint._copy_file
     monkeypatch.setattr(checkpoint, "_copy_file", failing)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match=r"cannot write .*: No space left on device; free some"):
         commit_folder(source, str(target))
     assert not target.exists() and not is_complete(str(target))
     assert [p.name for p in tmp_path.glob("published*")] == []

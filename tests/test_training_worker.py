@@ -1,5 +1,8 @@
-"""Which weights a training worker starts from, where they lie at a URL."""
+"""Which weights a training worker starts from at a URL, and what it says of a full disk."""
 
+import errno
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,14 +12,17 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from ray.train import ControllerError, WorkerGroupError
 from safetensors.numpy import save_file
 
 from selfreward.engines.models import model_fingerprint
-from selfreward.errors import TrainingError
+from selfreward.errors import StorageError, TrainingError
 from selfreward.records import ModelRef
 from selfreward.training import loop, on_ray
 from selfreward.training.online import loop as online_loop
 from selfreward.training.online.worker import OnlineJob, run_online_worker
+from selfreward.training.parallel import together
+from selfreward.training.trainer import explained
 from selfreward.training.worker import TrainingJob, run_worker
 from tests.online_tools import make_online_config
 from tests.training_data import make_config, play_ray_train
@@ -106,3 +112,71 @@ def test_online_training_starts_from_what_its_pool_holds(
         )
         run_online_worker({"job": job, "deadline": None})
         assert model_fingerprint(tasks[-1].source.path) == made
+
+
+def job_from(shelf: Shelf, tmp_path: Path) -> TrainingJob:
+    return TrainingJob(
+        name="iteration-01",
+        model=URL,
+        data=(),
+        record="TrainingExample",
+        config=make_config("sft"),
+        output=str(tmp_path / "checkpoint"),
+        storage_path=str(tmp_path / "state"),
+        model_fingerprint=shelf.put(1.0),
+    )
+
+
+def raise_no_space() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/model.safetensors")
+
+
+def write_to_a_full_disk() -> None:
+    torch.save({"w": torch.zeros(1 << 20)}, "/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("write", "why"),
+    [
+        (raise_no_space, "No space left on device (/scratch/model.safetensors)"),
+        (write_to_a_full_disk, "No space left on device"),
+    ],
+)
+def test_a_full_disk_is_told_and_not_tried_again(
+    shelf: Shelf,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    write: Callable[[], None],
+    why: str,
+) -> None:
+    # As a checkpoint is written, by all workers alike.
+    monkeypatch.setattr(loop, "run_training", lambda *_, **__: together(write))
+    job = job_from(shelf, tmp_path)
+    assert run_worker({"job": job, "deadline": None}) == {
+        "error": "StorageError",
+        "message": f"training cannot write: {why}; free some space or set run_dir, or TMPDIR where"
+        " the path is a node's own, elsewhere",
+    }
+
+
+def test_what_may_pass_is_left_to_the_retries(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    monkeypatch.setattr(loop, "run_training", unreachable)
+    job = job_from(shelf, tmp_path)
+    with pytest.raises(ConnectionResetError):
+        run_worker({"job": job, "deadline": None})
+
+
+def test_what_ray_train_says_of_a_full_disk_is_the_users_to_mend() -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for error in (
+        ControllerError(full),
+        WorkerGroupError("worker 0", {0: RuntimeError(f"wrapped\n{full}")}),
+    ):
+        told = explained("iteration-01", make_config("sft"), error)
+        assert isinstance(told, StorageError)
+        assert "No space left on device; free some space" in str(told)

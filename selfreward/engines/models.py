@@ -12,6 +12,7 @@ from pathlib import Path
 from selfreward.engines.embedded import EMBEDDED_PREFIX, convert_gguf, embedded_source
 from selfreward.errors import ModelNotFoundError
 from selfreward.records import ModelRef
+from selfreward.storage.files import is_full, storage_fault
 
 LOCK_TIMEOUT_S = 3600.0
 WHOLE_FILE_BYTES = 512 << 20
@@ -47,6 +48,7 @@ def resolve_model(
 
     Raises:
         ModelNotFoundError: the name leads to no loadable model; one line with the mend.
+        StorageError: the cache is full or may not be written.
     """
     if name.startswith(EMBEDDED_PREFIX):
         source = embedded_source(name)
@@ -128,8 +130,7 @@ def fetch_listed(url: str, listing: str, cache_dir: str | None = None) -> tuple[
     """
     cache = cache_folder(cache_dir)
     note = cache / f"{_copy_name(url, listing)}.fingerprint"
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(note.with_name(f".{note.name}.lock")):
+    with _writing_to(cache), _locked(note.with_name(f".{note.name}.lock")):
         if note.is_file():
             fingerprint = note.read_text()
             local = cache / _copy_name(url, fingerprint)
@@ -157,6 +158,8 @@ def _download(url: str, target: Path) -> None:
             local.parent.mkdir(parents=True, exist_ok=True)
             filesystem.get_file(file, str(local))
     except (OSError, ImportError, ValueError) as error:
+        if is_full(error):  # this node's cache, not what is at the URL
+            raise
         raise ModelNotFoundError(f"model {url!r} cannot be read: {_first_line(error)}") from error
     if not files:
         raise ModelNotFoundError(f"model {url!r}: there is nothing at this URL")
@@ -174,6 +177,9 @@ def _from_hub(name: str, revision: str | None) -> str:
     except LocalEntryNotFoundError:
         reason = "it is not in the local cache and the Hugging Face hub cannot be reached"
     except (HfHubHTTPError, OSError, ValueError) as error:
+        fault = storage_fault(error, "the Hugging Face cache", "set HF_HOME elsewhere")
+        if fault is not None:
+            raise fault from error
         reason = _first_line(error)
     else:
         return check_model_folder(folder)
@@ -196,8 +202,7 @@ def _cached(cache_dir: str | None, name: str, make: Callable[[Path], None]) -> s
     """
     final = cache_folder(cache_dir) / name
     if not final.is_dir():
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(final.with_name(f".{name}.lock")):
+        with _writing_to(final.parent), _locked(final.with_name(f".{name}.lock")):
             if not final.is_dir():
                 temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
                 try:
@@ -208,6 +213,19 @@ def _cached(cache_dir: str | None, name: str, make: Callable[[Path], None]) -> s
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
     return str(final)
+
+
+@contextmanager
+def _writing_to(cache: Path) -> Iterator[None]:
+    """Makes the folder of the cache; StorageError where there is no room or no permission."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        fault = storage_fault(error, f"model cache {cache}", "set SELFREWARD_CACHE elsewhere")
+        if fault is None:
+            raise
+        raise fault from error
 
 
 @contextmanager

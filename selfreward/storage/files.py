@@ -24,6 +24,8 @@ T = TypeVar("T")
 ATTEMPTS = 5
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# What libraries with writers of their own say of a full disk, without a number; torch the last.
+_FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "] . unexpected pos ")
 # What no retry mends.
 _FINAL_ERRNOS = {*_NO_ROOM, *_NOT_ALLOWED, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
@@ -49,7 +51,7 @@ def _transient(error: BaseException) -> bool:
     return isinstance(error, Exception) and getattr(error, "errno", None) not in _FINAL_ERRNOS
 
 
-def _guarded(action: str, url: str, call: Callable[[], T]) -> T:
+def guarded(action: str, url: str, call: Callable[[], T]) -> T:
     """Runs a storage call with retries for transient faults; `StorageError` for the rest."""
     retrying = Retrying(
         retry=retry_if_exception(_transient),
@@ -67,13 +69,36 @@ def _guarded(action: str, url: str, call: Callable[[], T]) -> T:
         raise StorageError(f"cannot {action} {url}: {why}{_mend(error)}") from error
 
 
-def _mend(error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    if number in _NO_ROOM:
-        return "; free some space or set run_dir elsewhere"
-    if number in _NOT_ALLOWED or isinstance(error, PermissionError):
-        return "; change its permissions or set run_dir elsewhere"
+def _mend(error: BaseException, elsewhere: str = "set run_dir elsewhere") -> str:
+    if is_full(error):
+        return f"; free some space or {elsewhere}"
+    if getattr(error, "errno", None) in _NOT_ALLOWED or isinstance(error, PermissionError):
+        return f"; change its permissions or {elsewhere}"
     return ""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, of a system call or of a library, tells of a full disk."""
+    number = getattr(error, "errno", None)
+    return number in _NO_ROOM or any(text in str(error) for text in _FULL_TEXTS)
+
+
+def storage_fault(error: BaseException, what: str, elsewhere: str) -> StorageError | None:
+    """The full disk or the missing permission that `error` tells of; None if it tells of neither.
+
+    For what libraries write by themselves. `what` begins the message, `elsewhere` ends its mend.
+
+    Example: `storage_fault(error, "training job iteration-01", "set run_dir elsewhere")`
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if mend := _mend(cause, elsewhere):
+            # Where there is no number, the text is a library's own.
+            why = getattr(cause, "strerror", None) or os.strerror(errno.ENOSPC)
+            name = getattr(cause, "filename", None)
+            return StorageError(f"{what}: {why}{f' ({name})' if name else ''}{mend}")
+        cause = cause.__cause__
+    return None
 
 
 def write_bytes(url: str, data: bytes) -> None:
@@ -97,13 +122,13 @@ def write_bytes(url: str, data: bytes) -> None:
     def remote() -> None:
         fs.pipe_file(path, data)
 
-    _guarded("write", url, local if isinstance(fs, LocalFileSystem) else remote)
+    guarded("write", url, local if isinstance(fs, LocalFileSystem) else remote)
 
 
 def read_bytes(url: str) -> bytes:
     """Reads a whole file; FileNotFoundError where there is none."""
     fs, path = filesystem(url)
-    return _guarded("read", url, lambda: bytes(fs.cat_file(path)))
+    return guarded("read", url, lambda: bytes(fs.cat_file(path)))
 
 
 def exists(url: str) -> bool:
@@ -113,24 +138,32 @@ def exists(url: str) -> bool:
         fs.invalidate_cache()  # as in `list_files`
         return bool(fs.exists(path))
 
-    return _guarded("look at", url, look)
+    return guarded("look at", url, look)
 
 
 def list_files(url: str, suffix: str = "") -> list[str]:
     """Returns the names (not paths) of the files right under a folder, sorted; [] if absent."""
+    return [n for n, kind in _entries(url) if kind == "file" and n.endswith(suffix)]
+
+
+def list_names(url: str) -> list[str]:
+    """The same of files and folders."""
+    return [name for name, _ in _entries(url)]
+
+
+def _entries(url: str) -> list[tuple[str, str]]:
     fs, path = filesystem(url)
 
-    def look() -> list[str]:
+    def look() -> list[tuple[str, str]]:
         # A cached listing would hide what another process has just written.
         fs.invalidate_cache()
         try:
             entries = fs.ls(path, detail=True)
         except FileNotFoundError:
             return []
-        names = [e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "file"]
-        return sorted(n for n in names if n.endswith(suffix))
+        return sorted((e["name"].rstrip("/").rpartition("/")[2], e["type"]) for e in entries)
 
-    return _guarded("list", url, look)
+    return guarded("list", url, look)
 
 
 def find_files(url: str, name: str) -> list[str]:
@@ -144,7 +177,7 @@ def find_files(url: str, name: str) -> list[str]:
         found = (p[len(root) :].lstrip("/") for p in fs.find(root))
         return sorted(p for p in found if p.rpartition("/")[2] == name)
 
-    return _guarded("list", url, look)
+    return guarded("list", url, look)
 
 
 def count_files(url: str) -> int:
@@ -155,7 +188,7 @@ def count_files(url: str) -> int:
         fs.invalidate_cache()  # as in `list_files`
         return len(fs.find(path))
 
-    return _guarded("list", url, look)
+    return guarded("list", url, look)
 
 
 def remove(url: str) -> None:
@@ -169,7 +202,7 @@ def remove(url: str) -> None:
             if fs.exists(path):
                 fs.rm(path, recursive=True)
 
-    _guarded("remove", url, drop)
+    guarded("remove", url, drop)
 
 
 def version_of(url: str) -> str:
@@ -188,7 +221,7 @@ def version_of(url: str) -> str:
         with fs.open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
-    return _guarded("look at", url, look)
+    return guarded("look at", url, look)
 
 
 def write_json(url: str, data: Any) -> None:

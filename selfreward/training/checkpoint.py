@@ -9,16 +9,17 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 from torch import Tensor
 
 from selfreward.config import LoraConfig
 from selfreward.errors import StorageError
 from selfreward.layout import join
+from selfreward.storage import files
 from selfreward.storage.checkpoints import COMPLETE
 from selfreward.training.model import ModelKind, ModelSource, adapter_state, merge_lora
 from selfreward.training.reward_model import empty_reward_model, pooled_at_end_of_turn
@@ -30,20 +31,7 @@ COPY_CHUNK_BYTES = 1 << 24
 
 def is_complete(url: str) -> bool:
     """True where `url` is a folder that was written to its end."""
-    fs, path = fsspec.core.url_to_fs(join(url, COMPLETE))
-    return bool(fs.exists(path))
-
-
-def write_bytes(url: str, content: bytes) -> None:
-    """Writes a small file so that it is there whole or not at all."""
-    fs, path = fsspec.core.url_to_fs(url)
-    fs.makedirs(fs._parent(path), exist_ok=True)
-    if _is_local(fs):
-        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-        Path(temporary).write_bytes(content)
-        os.replace(temporary, path)
-    else:
-        fs.pipe_file(path, content)  # an object appears when its upload is complete
+    return files.exists(join(url, COMPLETE))
 
 
 def _is_local(fs: Any) -> bool:
@@ -121,33 +109,33 @@ def commit_folder(source: str, target: str, keep: Callable[[str], bool] = _for_e
     same local disk are linked, not copied.
 
     Raises:
-        StorageError: `source` has no completion marker.
+        StorageError: `source` has no completion marker, or one of both cannot be used (full,
+            unreachable, not permitted).
     """
-    source_fs, source_path = fsspec.core.url_to_fs(source)
-    target_fs, target_path = fsspec.core.url_to_fs(target)
+    source_fs, source_path = files.filesystem(source)
+    target_fs, target_path = files.filesystem(target)
     source_path, target_path = source_path.rstrip("/"), target_path.rstrip("/")
-    if not source_fs.exists(f"{source_path}/{COMPLETE}"):
+    if not is_complete(source):
         raise StorageError(f"{source} is not a complete checkpoint")
-    names = sorted(
-        path[len(source_path) + 1 :]
-        for path in source_fs.find(source_path)
-        if keep(path[len(source_path) + 1 :])
-    )
+    found = files.guarded("list", source, lambda: source_fs.find(source_path))
+    names = sorted(name for path in found if keep(name := path[len(source_path) + 1 :]))
     names.sort(key=lambda name: name == COMPLETE)  # the marker goes last
     local = _is_local(target_fs)
     written = f"{target_path}.{uuid.uuid4().hex}.tmp" if local else target_path
-    if not local and target_fs.exists(f"{target_path}/{COMPLETE}"):
-        target_fs.rm(f"{target_path}/{COMPLETE}")
+    if not local:
+        files.remove(join(target, COMPLETE))
     try:
         for name in names:
-            _copy_file(source_fs, f"{source_path}/{name}", target_fs, f"{written}/{name}")
+            copy = partial(
+                _copy_file, source_fs, f"{source_path}/{name}", target_fs, f"{written}/{name}"
+            )
+            files.guarded("write", join(target, name), copy)
         if local:
-            if os.path.isdir(target_path):
-                shutil.rmtree(target_path)
-            os.replace(written, target_path)
+            files.remove(target)
+            files.guarded("write", target, lambda: os.replace(written, target_path))
     finally:
         if local and os.path.isdir(written):
-            shutil.rmtree(written)
+            shutil.rmtree(written, ignore_errors=True)
 
 
 def _copy_file(source_fs: Any, source: str, target_fs: Any, target: str) -> None:

@@ -144,6 +144,11 @@ class _Run:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         state = self.parallel.full_state()
+        together(lambda: self._write(folder, state, metrics))
+        together(lambda: self.report(metrics, folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _write(self, folder: Path, state: dict[str, torch.Tensor], metrics: Metrics) -> None:
         if self.progress.step < self.num_steps:
             self.parallel.save(folder)
         if rank() == 0:
@@ -161,8 +166,6 @@ class _Run:
             )
             (folder / STATE_FILE).write_text(json.dumps(asdict(self.progress)))
             mark_complete(folder, {"step": self.progress.step, **metrics})
-        self.report(metrics, folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_due(step: int, every: int | None, num_steps: int) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from selfreward.config import TrainingConfig
 from selfreward.errors import SelfRewardError
+from selfreward.training.faults import training_fault
 from selfreward.training.optimizer import clip_, make_adamw
 from selfreward.training.policy import Policy
 
@@ -43,14 +44,17 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 def together(work: Callable[[], ResultT]) -> ResultT:
     """Runs `work` on every worker; if it fails on one, the same error is raised on all of them.
 
-    Without this, a worker that cannot read its data would leave the others waiting for it.
+    Without this, a worker that cannot read its data, or write to a full disk, would leave the
+    others waiting for it.
     """
     error: SelfRewardError | None = None
     result: ResultT | None = None
     try:
         result = work()
-    except SelfRewardError as raised:
-        error = raised
+    except Exception as raised:
+        error = raised if isinstance(raised, SelfRewardError) else training_fault(raised)
+        if error is None:
+            raise
     if world_size() > 1:
         errors: list[SelfRewardError | None] = [None] * world_size()
         dist.all_gather_object(errors, error)

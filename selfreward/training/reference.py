@@ -5,14 +5,13 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 
-import fsspec
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from selfreward.layout import join
-from selfreward.training.checkpoint import write_bytes
+from selfreward.storage import files
 from selfreward.training.encoding import EncodedRow, digest
 from selfreward.training.parallel import Parallel, rank, world_size
 from selfreward.training.scoring import completion_logps
@@ -27,10 +26,11 @@ def reference_key(
 
 
 def _read(url: str) -> Tensor | None:
-    fs, path = fsspec.core.url_to_fs(url)
-    if not fs.exists(path):
+    try:
+        content = files.read_bytes(url)
+    except FileNotFoundError:
         return None
-    return torch.from_numpy(np.load(io.BytesIO(fs.cat_file(path)), allow_pickle=False))
+    return torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
 
 
 def reference_logps(
@@ -66,5 +66,5 @@ def reference_logps(
     if url is not None and rank() == 0:
         buffer = io.BytesIO()
         np.save(buffer, logps.numpy(), allow_pickle=False)
-        write_bytes(url, buffer.getvalue())
+        files.write_bytes(url, buffer.getvalue())
     return logps

@@ -13,19 +13,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import fsspec
-
 from selfreward import errors, interrupts
 from selfreward.config import TrainingConfig
 from selfreward.errors import ConfigError, DataError, TrainingError
 from selfreward.layout import join
-from selfreward.training.checkpoint import (
-    TRAINER_PREFIX,
-    commit_folder,
-    is_complete,
-    write_bytes,
-)
+from selfreward.storage import files
+from selfreward.training.checkpoint import TRAINER_PREFIX, commit_folder, is_complete
 from selfreward.training.data import RECORD_OF
+from selfreward.training.faults import fault_of_ray_train
 from selfreward.training.worker import TrainingJob, run_worker
 
 __all__ = ["TrainingJob", "TrainingResult", "train"]
@@ -119,20 +114,30 @@ def train(job: TrainingJob) -> TrainingResult:
         seconds=loop["seconds"],
     )
     lines = "".join(json.dumps(row) + "\n" for row in result.history)
-    write_bytes(join(job.storage_path, job.name, "metrics.jsonl"), lines.encode())
-    write_bytes(result_url, json.dumps(asdict(result)).encode())
+    files.write_bytes(join(job.storage_path, job.name, "metrics.jsonl"), lines.encode())
+    files.write_bytes(result_url, json.dumps(asdict(result)).encode())
     commit_folder(url_of(best, job.storage_path), job.output)
     forget_resume_state([url_of(c, job.storage_path) for c, _ in fitted.best_checkpoints])
     return result
 
 
 def _read_result(job: TrainingJob, url: str) -> TrainingResult:
-    fs, path = fsspec.core.url_to_fs(url)
-    if not fs.exists(path):
+    return TrainingResult(**read_result(job.output, url))
+
+
+def read_result(output: str, url: str) -> dict[str, Any]:
+    """What was written at `url` of a training whose output is complete.
+
+    Raises:
+        TrainingError: it is gone.
+    """
+    try:
+        result: dict[str, Any] = files.read_json(url)
+    except FileNotFoundError:
         raise TrainingError(
-            f"{job.output} is complete but {url} is gone; remove {job.output} to train again"
-        )
-    return TrainingResult(**json.loads(fs.cat_file(path)))
+            f"{output} is complete but {url} is gone; remove {output} to train again"
+        ) from None
+    return result
 
 
 def storage_of(storage_path: str) -> tuple[str, Any]:
@@ -141,7 +146,7 @@ def storage_of(storage_path: str) -> tuple[str, Any]:
         return storage_path, None
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-    fs, path = fsspec.core.url_to_fs(storage_path)
+    fs, path = files.filesystem(storage_path)
     return path, PyFileSystem(FSSpecHandler(fs))
 
 
@@ -153,11 +158,9 @@ def url_of(checkpoint: Any, storage_path: str) -> str:
 def forget_resume_state(urls: list[str]) -> None:
     """Deletes the optimizer's state, the largest part of a checkpoint, once nothing resumes."""
     for url in urls:
-        fs, path = fsspec.core.url_to_fs(url)
-        for entry in fs.ls(path, detail=False):
-            name = entry.rstrip("/").rpartition("/")[2]
+        for name in files.list_names(url):
             if name.startswith(TRAINER_PREFIX) and not name.endswith(".json"):
-                fs.rm(entry, recursive=True)
+                files.remove(join(url, name))
 
 
 @contextmanager
@@ -210,6 +213,8 @@ def explained(name: str, config: TrainingConfig, error: BaseException) -> BaseEx
     """What Ray Train raised for a training job, in one line."""
     from ray.train import ControllerError, WorkerGroupError
 
+    if (fault := fault_of_ray_train(error)) is not None:
+        return fault
     if isinstance(error, WorkerGroupError):
         rank, cause = next(iter(sorted(error.worker_failures.items())))
         lines = [line for line in str(cause).strip().splitlines() if line.strip()]

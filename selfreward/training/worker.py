@@ -9,8 +9,8 @@ from typing import Any
 
 from selfreward.config import TrainingConfig
 from selfreward.engines.models import resolve_model
-from selfreward.errors import SelfRewardError
 from selfreward.training.data import Record
+from selfreward.training.faults import as_result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class TrainingJob:
 def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """What Ray Train runs on each worker.
 
-    A mistake of the user's is returned, not raised: raised, it would be retried.
+    A mistake of the user's (a full disk too) is returned, not raised: raised, it would be retried.
     """
     import ray.train
 
@@ -129,6 +129,6 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 read=read_with_ray_data,
                 say=job.say,
             )
-        except SelfRewardError as error:
-            return {"error": type(error).__name__, "message": str(error)}
+        except Exception as error:
+            return as_result(error)
     return asdict(result)

@@ -7,14 +7,13 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import fsspec
-
 from selfreward import errors, interrupts
 from selfreward.config_training import TrainingConfig
 from selfreward.errors import ConfigError, TrainingError
 from selfreward.layout import join
 from selfreward.records import ModelRef
-from selfreward.training.checkpoint import commit_folder, is_complete, write_bytes
+from selfreward.storage import files
+from selfreward.training.checkpoint import commit_folder, is_complete
 from selfreward.training.online.task import Evaluation
 from selfreward.training.online.worker import OnlineJob, run_online_worker
 from selfreward.training.trainer import (
@@ -25,6 +24,7 @@ from selfreward.training.trainer import (
     forget_resume_state,
     make_trainer,
     ray_train_environment,
+    read_result,
     url_of,
 )
 
@@ -96,26 +96,19 @@ def train_online(job: OnlineJob) -> OnlineResult:
         seconds=progress["seconds"],
     )
     lines = "".join(json.dumps(row) + "\n" for row in result.history)
-    write_bytes(join(job.storage_path, job.name, "metrics.jsonl"), lines.encode())
-    write_bytes(result_url, json.dumps(asdict(result)).encode())
+    files.write_bytes(join(job.storage_path, job.name, "metrics.jsonl"), lines.encode())
+    files.write_bytes(result_url, json.dumps(asdict(result)).encode())
     last, _ = max(fitted.best_checkpoints, key=lambda c: c[1]["step"])
     commit_folder(url_of(last, job.storage_path), job.output)
     forget_resume_state([url_of(c, job.storage_path) for c, _ in fitted.best_checkpoints])
     # The replicas hold these weights already; from now on they find them in the output.
     job.publisher.swap(result.model, job.output)
-    fs, path = fsspec.core.url_to_fs(job.weights_root)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
+    files.remove(job.weights_root)
     return result
 
 
 def _read_result(job: OnlineJob, url: str) -> OnlineResult:
-    fs, path = fsspec.core.url_to_fs(url)
-    if not fs.exists(path):
-        raise TrainingError(
-            f"{job.output} is complete but {url} is gone; remove {job.output} to train again"
-        )
-    data = json.loads(fs.cat_file(path))
+    data = read_result(job.output, url)
     return OnlineResult(
         **data
         | {

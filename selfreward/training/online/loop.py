@@ -230,8 +230,7 @@ class _Run:
         self._announce(weights)
 
     def _check_deadline(self, step: int) -> None:
-        deadline = self.task.deadline
-        late = float(deadline is not None and time.time() > deadline)
+        late = float(time.time() > (self.task.deadline or float("inf")))
         # Clocks differ, so workers agree on it before they stop.
         if float(all_reduce_sum(torch.tensor([late], device=self.device))) > 0:
             raise TrainingError(
@@ -242,12 +241,15 @@ class _Run:
     def checkpoint(self, metrics: Metrics) -> None:
         """Adds to the folder of the weights what a resumed run needs, and reports it."""
         folder = self.folder
+        together(lambda: self._save(folder))
+        together(lambda: self.report(metrics, folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _save(self, folder: Path) -> None:
         if self.progress.step < len(self.plan):
             self.parallel.save(folder)
         if rank() == 0:
             (folder / STATE_FILE).write_text(json.dumps(asdict(self.progress)))
-        self.report(metrics, folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_online(

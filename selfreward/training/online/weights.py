@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from selfreward.engines.models import model_fingerprint
 from selfreward.layout import join
+from selfreward.storage import files
 from selfreward.training.checkpoint import commit_folder, is_complete, mark_complete, write_model
 from selfreward.training.model import ModelSource
 from selfreward.training.online.rollouts import Weights
@@ -62,14 +61,13 @@ def keep_last_two(root: str, step: int) -> None:
     Called once the engines hold those of `step`: a replica that starts anew a moment earlier may
     still be reading the ones before. Weights of later steps are of an attempt that was cut off.
     """
-    fs, path = fsspec.core.url_to_fs(root)
-    names = {entry.rstrip("/").rpartition("/")[2]: entry for entry in fs.ls(path, detail=False)}
-    steps = {int(n.removeprefix(_PREFIX)): e for n, e in names.items() if _is_weights(n)}
+    names = [name for name in files.list_names(root) if _is_weights(name)]
+    steps = {int(name.removeprefix(_PREFIX)): name for name in names}
     before = [s for s in steps if s < step]
     kept = {step, max(before)} if before else {step}
-    for number, entry in steps.items():
+    for number, name in steps.items():
         if number not in kept:
-            fs.rm(entry, recursive=True)
+            files.remove(join(root, name))
 
 
 def _is_weights(name: str) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 from selfreward.config_custom_llm import OnlineConfig
 from selfreward.engines.models import folder_on_this_node
 from selfreward.engines.publisher import WeightsPublisher
-from selfreward.errors import SelfRewardError
 from selfreward.layout import join
+from selfreward.training.faults import as_result
 from selfreward.training.online.rollouts import EngineRollouts, RolloutPrompt, Weights
 from selfreward.training.online.scorers import Scorer
 
@@ -118,6 +118,6 @@ def run_online_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 resume_from=Path(stack.enter_context(last.as_directory())) if last else None,
                 say=job.say,
             )
-        except SelfRewardError as error:
-            return {"error": type(error).__name__, "message": str(error)}
+        except Exception as error:
+            return as_result(error)
     return asdict(progress)
