@@ -1,7 +1,7 @@
 """One's own LLM, from raw text to RLHF, as a Ray job: all stages of a recipe, one resumable run.
 
 ray job submit --working-dir . -- \\
-    python -m ray_jobs.custom_llm ray_jobs/configs/custom_llm_cpu.yaml
+    python -m ray_jobs.custom_llm ray_jobs/configs/custom_llm_cpu.yaml run_dir=/shared/runs/own_llm
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Measuring a judge as a Ray job.
 
-ray job submit --working-dir . -- python -m ray_jobs.evaluate --judge runs/mine --data pairs.jsonl
+ray job submit --working-dir . -- python -m ray_jobs.evaluate \\
+    --judge s3://BUCKET/run --data s3://BUCKET/pairs.jsonl --work s3://BUCKET/evaluations/first
 """
 
 import sys

@@ -1,7 +1,8 @@
 """Self-Rewarding Language Models as a Ray job.
 
 ray job submit --working-dir . -- \\
-    python -m ray_jobs.self_rewarding ray_jobs/configs/self_rewarding_quickstart.yaml
+    python -m ray_jobs.self_rewarding ray_jobs/configs/self_rewarding_quickstart.yaml \\
+    run_dir=/shared/runs/self_rewarding
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Self-Taught Evaluators as a Ray job.
 
-ray job submit --working-dir . -- python -m ray_jobs.self_taught ray_jobs/configs/quickstart.yaml
+ray job submit --working-dir . -- \\
+    python -m ray_jobs.self_taught ray_jobs/configs/quickstart.yaml run_dir=/shared/runs/quickstart
 """
 
 import sys

@@ -1,6 +1,7 @@
 """The judge service: as a Ray job, or as what `serve deploy` starts.
 
-ray job submit --working-dir . -- python -m ray_jobs.serve_judge runs/first serving.host=0.0.0.0
+ray job submit --working-dir . -- \\
+    python -m ray_jobs.serve_judge /shared/runs/first serving.host=0.0.0.0
 serve deploy ray_jobs/serve_judge.yaml
 """
 

@@ -1,7 +1,8 @@
 """One stage of training as a Ray job: pretrain, continue, finetune, instruct, prefer or reinforce.
 
 ray job submit --working-dir . -- \\
-    python -m ray_jobs.train instruct ray_jobs/configs/custom_llm_7b.yaml model.name=/models/base
+    python -m ray_jobs.train instruct ray_jobs/configs/custom_llm_7b.yaml \\
+    model.name=/models/base run_dir=s3://BUCKET/runs/instruct
 """
 
 import sys

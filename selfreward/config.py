@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from selfreward.config_base import OPERATIONAL, Fraction, SamplingConfig, Section
+from selfreward.config_base import OPERATIONAL, DataPath, Fraction, SamplingConfig, Section
 from selfreward.config_base import operational as _op
 from selfreward.config_custom_llm import CustomLlmConfig
 from selfreward.config_self_rewarding import (
@@ -102,7 +102,7 @@ class ColumnsConfig(Section):
 
 
 class PoolConfig(Section):
-    path: str = "sample:instructions"
+    path: DataPath = "sample:instructions"
     """A JSONL or Parquet file or glob, a folder saved by `datasets`, a hub id, or
     `sample:instructions` (shipped)."""
     format: Literal["auto", "jsonl", "parquet", "dataset"] = "auto"
@@ -240,10 +240,10 @@ class EvaluationConfig(Section):
     temperature 1 and without a cut of the distribution, for its KL to M0; 0 measures none."""
     validation_pairs: int = Field(default=32, ge=0)
     """Further instructions, kept for choosing the best checkpoint."""
-    labelled_pairs: tuple[str, ...] = ()
+    labelled_pairs: tuple[DataPath, ...] = ()
     """JSONL or Parquet files with {prompt|messages, chosen, rejected}; measured beside."""
     max_labelled_pairs: int | None = Field(default=None, ge=1)
-    scored_responses: tuple[str, ...] = ()
+    scored_responses: tuple[DataPath, ...] = ()
     """JSONL or Parquet files with {messages, response, score, scale}: human scores that the
     self-rewarding loop's own are compared with."""
     max_scored_responses: int | None = Field(default=None, ge=1)

@@ -1,12 +1,25 @@
 """What every section of the config is made of: its strictness, its marks, and sampling."""
 
+import glob
+import os
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 OPERATIONAL: dict[str, Any] = {"operational": True}
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def from_anywhere(path: str) -> str:
+    """A relative path of what is there, as it is known from any working directory: the process
+    that reads a file has another one. Anything else (a URL, a sample, a hub id) as it is."""
+    local = os.path.abspath(os.path.expanduser(path))
+    return local if path and (os.path.exists(local) or glob.glob(local)) else path
+
+
+DataPath = Annotated[str, AfterValidator(from_anywhere)]
+"""Where a user's data is; tasks on any node read it."""
 
 
 class Section(BaseModel):

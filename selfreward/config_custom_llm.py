@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from selfreward.config_base import OPERATIONAL, Fraction, SamplingConfig, Section
+from selfreward.config_base import OPERATIONAL, DataPath, Fraction, SamplingConfig, Section
 from selfreward.config_base import operational as _op
 from selfreward.config_training import TrainingConfig
 
@@ -16,7 +16,7 @@ STAGE_NUMBERS: dict[Stage, int] = {name: n for n, name in enumerate(get_args(Sta
 class CorpusConfig(Section):
     """Raw text: where it is, what is left out, and what is kept for validation."""
 
-    sources: tuple[str, ...] = ("sample:docstrings",)
+    sources: tuple[DataPath, ...] = ("sample:docstrings",)
     """Text, JSONL or Parquet files or globs, folders saved by `datasets`, hub ids,
     `sample:docstrings` (those of the installed Python packages) or `sample:python_docs`
     (the language reference topics of the standard library)."""
@@ -115,7 +115,7 @@ class OnlineTraining(TrainingConfig):
 
 
 class DomainConfig(CorpusConfig):
-    sources: tuple[str, ...] = ("sample:python_docs",)
+    sources: tuple[DataPath, ...] = ("sample:python_docs",)
 
 
 class TextTrainingConfig(Section):
@@ -136,7 +136,7 @@ class ContinueConfig(TextTrainingConfig):
 class TasksConfig(Section):
     """Exercises with a target: what task fine-tuning and instruction tuning learn from."""
 
-    data: tuple[str, ...] = ("sample:tasks",)
+    data: tuple[DataPath, ...] = ("sample:tasks",)
     """JSONL or Parquet files of {messages|<columns>, target, checks?}, or `sample:tasks`
     (rule-made word exercises) or `sample:instructions_checked` (constraints a program checks)."""
     tasks: tuple[str, ...] = ()
@@ -157,13 +157,13 @@ class TasksConfig(Section):
 
 
 class InstructionsConfig(TasksConfig):
-    data: tuple[str, ...] = ("sample:instructions_checked", "sample:tasks")
+    data: tuple[DataPath, ...] = ("sample:instructions_checked", "sample:tasks")
 
 
 class RankingsConfig(Section):
     """Answers ranked by people, from best to worst."""
 
-    data: tuple[str, ...] = ("sample:rankings",)
+    data: tuple[DataPath, ...] = ("sample:rankings",)
     """JSONL or Parquet files of {messages, responses, ranks?} (ranks: 1 is best, equal ones tie;
     without them the order is the ranking), of {messages, response, score}, a review export, or
     `sample:rankings` (made by a rule that stands in for a person)."""
@@ -188,7 +188,7 @@ class OnlineConfig(Section):
     """`reward_model`: the one trained before; `judge`: the score of `model` with `rating`;
     `checks`: share of an item's checks that pass; `verdict`: trains a judge, 1 for a right
     verdict (J1, arXiv 2505.10320)."""
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[DataPath, ...] = ()
     """Files of {messages, checks?} or, for `verdict`, of {prompt, chosen, rejected}; empty: the
     prompts of the rankings, or with `checks` those of instruction tuning."""
     steps: int = Field(default=50, ge=1)

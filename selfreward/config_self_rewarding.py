@@ -4,19 +4,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from selfreward.config_base import Fraction, SamplingConfig, Section
+from selfreward.config_base import DataPath, Fraction, SamplingConfig, Section
 
 
 class SeedsConfig(Section):
     """What M1 is trained on: instructions with answers (IFT) and judgments that agree with people
     (EFT), sections 2.1 and 3.1.1."""
 
-    ift: tuple[str, ...] = ("sample:ift",)
+    ift: tuple[DataPath, ...] = ("sample:ift",)
     """Files with {messages|instruction, response}; the first turns also seed self-instruct."""
     max_ift: int | None = Field(default=None, ge=1)
     ift_heldout: int = Field(default=8, ge=0)
     """Rows kept out of training, whose perplexity is measured after each iteration."""
-    ranked: tuple[str, ...] = ("sample:ranked",)
+    ranked: tuple[DataPath, ...] = ("sample:ranked",)
     """Files with {messages, response, score}: several responses to a prompt that people ranked;
     judgments of them become EFT. Empty: no EFT."""
     max_ranked: int | None = Field(default=None, ge=1)

@@ -12,13 +12,30 @@ from selfreward import interrupts
 from selfreward.config import RayConfig, RunConfig, TrainingConfig
 from selfreward.config_custom_llm import Stage
 from selfreward.engines.replica_env import resources_needed, scorer_engine
-from selfreward.errors import ResourceError
+from selfreward.errors import ConfigError, ResourceError
 
 Bundle = dict[str, float]
+
+# Ray sets it for what `ray job submit` starts.
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 # Ray Data keeps blocks of summaries only: a small store is enough and leaves memory to engines.
 LOCAL_OBJECT_STORE_BYTES = 512 * 1024**2
 START_ATTEMPTS = 3
+
+
+def check_place(folder: str, setting: str) -> None:
+    """Checks that what a submitted job writes to `folder` can be found again.
+
+    Raises:
+        ConfigError: it is relative to the job's working folder, a temporary copy on one node.
+    """
+    expanded = os.path.expanduser(folder)
+    if SUBMITTED in os.environ and "://" not in folder and not os.path.isabs(expanded):
+        raise ConfigError(
+            f"{setting}={folder} is relative to the temporary folder of a submitted job: give"
+            f" {setting} as a URL or an absolute path that every node reaches"
+        )
 
 
 @contextmanager

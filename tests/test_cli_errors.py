@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from selfreward import cli
+from selfreward.errors import UserError
 from tests.conftest import write_recipe
 
 pytestmark = [
@@ -113,6 +114,28 @@ def test_pool_mistakes(
     not_parquet = tmp_path / "text.parquet"
     not_parquet.write_text("no parquet")
     assert "as Parquet" in line_for(not_parquet, "h")
+
+
+def test_a_submitted_job_refuses_a_folder_of_its_temporary_copy(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {}}')
+    line = line_of(["run", str(recipe), "run_dir=runs/a"], capsys, monkeypatch)
+    assert "run_dir=runs/a is relative to the temporary folder of a submitted job" in line
+    assert "an absolute path that every node reaches" in line
+    asked = ["evaluate", "--judge", "baseline:first", "--data", "pairs.jsonl"]
+    line = line_of([*asked, "--work", "out"], capsys, monkeypatch)
+    assert "--work=out is relative" in line
+    assert "--work=runs/evaluations/" in line_of(asked, capsys, monkeypatch)
+    # What every node reaches is taken: the next mistake is told.
+    for place in ("/nowhere/shared/run", "nosuch://bucket/run"):
+        monkeypatch.setattr("selfreward.loops.self_taught.open_run", refuse)
+        line = line_of(["run", str(recipe), f"run_dir={place}"], capsys, monkeypatch)
+        assert "far enough" in line
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise UserError("far enough")
 
 
 def test_model_not_found(

@@ -300,3 +300,23 @@ def test_identity_sees_recipes_and_not_machines() -> None:
     assert identity(EngineConfig(scripted=ScriptedConfig(skill=1))) != identity(base)
     assert identity(TrainingConfig(num_workers=4)) == identity(TrainingConfig())
     assert identity(TrainingConfig())["betas"] == [0.9, 0.95]
+
+
+def test_data_is_found_from_any_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks of a cluster run in another folder than the command."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pool.jsonl").write_text("")
+    (tmp_path / "pairs").mkdir()
+    names = ["pairs", "absent.jsonl", "sample:ranked", "org/name", "s3://b/x.jsonl", ""]
+    config = parse_config(
+        {
+            "pool": {"path": "./pool.jsonl"},
+            "evaluation": {"labelled_pairs": names},
+            "seeds": {"ift": ["*.jsonl", "p?.jsonl"]},
+        }
+    )
+    assert config.pool.path == str(tmp_path / "pool.jsonl")
+    assert config.evaluation.labelled_pairs == (str(tmp_path / "pairs"), *names[1:])
+    assert config.seeds.ift == (str(tmp_path / "*.jsonl"), "p?.jsonl")

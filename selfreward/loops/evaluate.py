@@ -39,7 +39,7 @@ from selfreward.loops.session import open_cluster, place, run_model
 from selfreward.loops.sources import output_of
 from selfreward.loops.steps import Run, run_step
 from selfreward.metrics.pairwise import PairOutcome
-from selfreward.preflight import Bundle, evaluation_bundles
+from selfreward.preflight import Bundle, check_place, evaluation_bundles
 from selfreward.reports.progress import Display
 from selfreward.stages.baseline import Baseline
 from selfreward.stages.judge import Judge
@@ -62,6 +62,7 @@ def evaluate_judge(request: EvaluateRequest, display: Display | None = None) -> 
     # Read once, so that what is asked and what the manifests say is the same rubric.
     rubric = load_pointwise_rubric(config.rating.rubric)
     work = request.work or default_work(spec, config, request, rubric)
+    check_place(work, "--work")
     config = config.model_copy(update={"run_dir": work})
     judge = _Judge.of(spec, config)
     layout = Layout(absolute_path(work))

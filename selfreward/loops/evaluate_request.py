@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 import yaml
 
 from selfreward.config import RunConfig, SamplingConfig
+from selfreward.config_base import from_anywhere
 from selfreward.config_loading import identity, load_config, parse_config
 from selfreward.errors import ConfigError
 from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
@@ -81,7 +82,7 @@ def make_request(
         )
     request = EvaluateRequest(
         judge=judge,
-        data=tuple(data),
+        data=tuple(map(from_anywhere, data)),
         config=config,
         overrides=tuple(overrides),
         votes=votes,

@@ -6,6 +6,7 @@ from selfreward.layout import Layout, absolute_path
 from selfreward.loops.custom_llm import run_custom_llm
 from selfreward.loops.self_rewarding import run_self_rewarding
 from selfreward.loops.self_taught import run_self_taught
+from selfreward.preflight import check_place
 from selfreward.reports.page.write import keep_page
 from selfreward.reports.progress import Display
 
@@ -35,6 +36,7 @@ def run_loop(config: RunConfig, force: str | None = None, display: Display | Non
         SelfRewardError: the engines or the training failed for good.
     """
     check_sections(config)
+    check_place(config.run_dir, "run_dir")
     told = display or Display()
     try:
         return _LOOPS[config.loop.kind](config, force, told)

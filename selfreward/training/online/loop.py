@@ -230,7 +230,7 @@ class _Run:
         self._announce(weights)
 
     def _check_deadline(self, step: int) -> None:
-        late = float(time.time() > (self.task.deadline or float("inf")))
+        late = float((deadline := self.task.deadline) is not None and time.time() > deadline)
         # Clocks differ, so workers agree on it before they stop.
         if float(all_reduce_sum(torch.tensor([late], device=self.device))) > 0:
             raise TrainingError(
