@@ -77,6 +77,8 @@ class DropReason(StrEnum):
     LOW_QUALITY = "low_quality"
     HELD_OUT = "held_out"
     """Its prompt is one that models are measured on."""
+    IN_TRAINING = "in_training"
+    """It was to measure models on, but its prompt is one that the run trains on."""
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
     SIMILAR_INSTRUCTION = "similar_instruction"

@@ -10,15 +10,16 @@ from selfreward.config import PoolConfig
 from selfreward.errors import DataError
 from selfreward.layout import absolute_path, join
 from selfreward.loops.file_content import content_of
+from selfreward.loops.in_training import in_training, told_of
 from selfreward.loops.pairs import labelled_names
 from selfreward.loops.sources import Source, build_folder
 from selfreward.loops.steps import Run
 from selfreward.records import ResponsePair
 from selfreward.stages.held_out import HeldOut
+from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled import build_labelled, renamed
 from selfreward.stages.scored import build_scored, is_scored
 from selfreward.stages.sources import is_sample, read_rows
-from selfreward.storage.manifest import Manifest
 from selfreward.storage.shards import read_records, sealed_shards
 
 
@@ -53,8 +54,11 @@ def build_data_sets(
     paths: Sequence[str],
     columns: Mapping[str, str],
     max_rows: int | None,
+    trained: InTraining = NO_TRAINING,
 ) -> list[DataSet]:
     """Reads every file once into shards under the evaluation's folder, by short names.
+
+    Rows with a prompt in `trained` are dropped.
 
     Raises:
         DataError: a file is unreadable, of other columns, or without a usable row.
@@ -85,26 +89,26 @@ def build_data_sets(
             max_rows,
             config.max_instruction_chars,
             dict(columns),
-            told=partial(_line, name, kind),
+            trained,
+            told=partial(told_of, name, kind),
         )
         source = Source.of(folder, manifest)
         sets.append(DataSet(name=name, kind=kind, source=source, dropped=manifest.drops))
     return sets
 
 
-def _line(name: str, kind: str, manifest: Manifest) -> str:
-    dropped = f"; dropped {manifest.drops}" if manifest.drops else ""
-    return f"{name}: {manifest.num_records} {kind}{dropped}"
-
-
 def build_scored_sets(run: Run) -> dict[str, Source]:
     """The responses with people's scores that a run is measured on, by their short names.
+
+    Those to prompts that the run trains on by now are left out.
 
     Raises:
         DataError: a file is unreadable or holds no scored responses.
     """
     config = run.config.evaluation
-    sets = build_data_sets(run, config.scored_responses, {}, config.max_scored_responses)
+    sets = build_data_sets(
+        run, config.scored_responses, {}, config.max_scored_responses, in_training(run)
+    )
     for found in sets:
         if found.kind != "scores":
             raise DataError(
@@ -115,11 +119,14 @@ def build_scored_sets(run: Run) -> dict[str, Source]:
 
 
 def held_out_of(labelled: Mapping[str, Source], scored: Mapping[str, Source]) -> HeldOut:
-    """What the user's files measure models on, to be kept out of all that is trained on."""
+    """What the user's files measure models on, to be kept out of all that is trained on.
+
+    It enters no recipe: what was made before a file was named stays, and the file is measured
+    without it (`loops/in_training.py`).
+    """
     return HeldOut(
         pairs=[url for source in labelled.values() for url in sealed_shards(source.folder)],
         scored=[url for source in scored.values() for url in sealed_shards(source.folder)],
-        fingerprints=tuple(s.fingerprint for s in (*labelled.values(), *scored.values())),
     )
 
 

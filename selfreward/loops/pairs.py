@@ -3,11 +3,13 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from selfreward.config_loading import identity
 from selfreward.layout import absolute_path, join
 from selfreward.loops.file_content import file_content
+from selfreward.loops.in_training import in_training, told_of
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.sources import Source, build_folder, on_cluster, output_of
 from selfreward.loops.steps import Run, run_step
@@ -149,9 +151,16 @@ def labelled_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def build_labelled_pairs(run: Run) -> dict[str, Source]:
-    """The user's labelled files as pairs, by their short names."""
+    """The user's labelled files as pairs, by their short names.
+
+    Pairs with prompts that the run trains on by now are left out. That is in no recipe: a pool
+    that is built later leaves out the prompts of the pairs.
+
+    Raises:
+        DataError: a file is unreadable, lacks the columns, or nothing of it is left.
+    """
     sources: dict[str, Source] = {}
-    config = run.config
+    config, trained = run.config, in_training(run)
     for name, path in labelled_names(config.evaluation.labelled_pairs).items():
         folder = join(run.layout.root, "labelled", name)
         recipe = {
@@ -171,6 +180,9 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
             config.pool.shard_size,
             config.evaluation.max_labelled_pairs,
             config.pool.max_instruction_chars,
+            None,
+            trained,
+            told=partial(told_of, name, "pairs"),
         )
         sources[name] = Source.of(folder, manifest)
     return sources

@@ -25,7 +25,9 @@ class HeldOut:
     scored: Sequence[str] = ()
     """Of ScoredResponse: responses with people's scores."""
     fingerprints: tuple[str, ...] = ()
-    """Of the stages that wrote the shards, for the recipe of what leaves them out."""
+    """Of the stages of the run that wrote the shards, for the recipe of what leaves them out.
+
+    The user's files have none here: one may be added to a run that has begun."""
 
     def __add__(self, other: "HeldOut") -> "HeldOut":
         return HeldOut(

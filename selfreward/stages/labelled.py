@@ -12,8 +12,10 @@ from typing import Any
 
 from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
+from selfreward.judging.filters import exact_key
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, ResponsePair
+from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.sources import (
     PROMPT_COLUMNS,
     clean_text,
@@ -31,8 +33,11 @@ def build_labelled(
     max_pairs: int | None,
     max_chars: int,
     columns: Mapping[str, str] | None = None,
+    trained: InTraining = NO_TRAINING,
 ) -> list[ShardSummary]:
     """Writes the pairs of one file as shards; `columns` maps our names to the file's own.
+
+    A pair with a prompt in `trained` is dropped: a model knows its task.
 
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable pair.
@@ -40,6 +45,7 @@ def build_labelled(
     pairs: list[ResponsePair] = []
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
+    known = trained.keys()
     for number, raw in enumerate(read_rows(PoolConfig(path=path))):
         row = renamed(raw, columns or {}, path)
         if number == 0 and not {"chosen", "rejected"} <= set(row):
@@ -50,6 +56,8 @@ def build_labelled(
         made = _pair(row, path.rstrip("/").rpartition("/")[2], max_chars)
         if isinstance(made, ResponsePair) and made.id in seen:
             made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same pair stands above")
+        if isinstance(made, ResponsePair) and exact_key(made.messages) in known:
+            made = _drop(made.id, DropReason.IN_TRAINING, "the run trains on this prompt")
         if isinstance(made, ResponsePair):
             seen.add(made.id)
             pairs.append(made)
@@ -58,10 +66,18 @@ def build_labelled(
         if max_pairs is not None and len(pairs) == max_pairs:
             break
     if not pairs:
-        counts = Counter(drop.reason.value for drop in dropped)
-        reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items())
-        raise DataError(f"{path}: no usable pair; dropped rows: {reasons or 'none'}")
+        raise nothing_usable(path, "pair", dropped)
     return list(write_rows(folder, pairs, dropped, shard_size, ResponsePair))
+
+
+def nothing_usable(path: str, what: str, dropped: Sequence[DroppedRow]) -> DataError:
+    """What to raise where all rows of a file were dropped."""
+    counts = Counter(drop.reason for drop in dropped)
+    reasons = ", ".join(f"{reason.value} {n}" for reason, n in counts.items())
+    line = f"{path}: no usable {what}; dropped rows: {reasons or 'none'}"
+    if counts[DropReason.IN_TRAINING]:
+        line += "; the run trains on the prompts of this file: name another, or use another run_dir"
+    return DataError(line)
 
 
 def _pair(row: dict[str, Any], source: str, max_chars: int) -> ResponsePair | DroppedRow:

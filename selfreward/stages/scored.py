@@ -6,9 +6,11 @@ from typing import Any
 
 from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
+from selfreward.judging.filters import exact_key
 from selfreward.records import DroppedRow, DropReason
 from selfreward.records_scores import ScoredResponse
-from selfreward.stages.labelled import renamed, write_rows
+from selfreward.stages.in_training import NO_TRAINING, InTraining
+from selfreward.stages.labelled import nothing_usable, renamed, write_rows
 from selfreward.stages.sources import clean_text, read_rows, to_instruction
 from selfreward.storage.shards import ShardSummary
 
@@ -52,13 +54,16 @@ def build_scored(
     max_rows: int | None,
     max_chars: int,
     columns: Mapping[str, str] | None = None,
+    trained: InTraining = NO_TRAINING,
 ) -> list[ShardSummary]:
     """Writes the scored responses of one file as shards; `columns` maps our names to its own.
+
+    A response to a prompt in `trained` is dropped: a model knows its task.
 
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable row.
     """
-    rows, dropped = read_scored(path, max_rows, max_chars, columns)
+    rows, dropped = read_scored(path, max_rows, max_chars, columns, trained)
     summaries: Iterator[ShardSummary] = write_rows(
         folder, rows, dropped, shard_size, ScoredResponse
     )
@@ -66,7 +71,11 @@ def build_scored(
 
 
 def read_scored(
-    path: str, max_rows: int | None, max_chars: int, columns: Mapping[str, str] | None = None
+    path: str,
+    max_rows: int | None,
+    max_chars: int,
+    columns: Mapping[str, str] | None = None,
+    trained: InTraining = NO_TRAINING,
 ) -> tuple[list[ScoredResponse], list[DroppedRow]]:
     """Returns the scored responses of one file, and its rows that cannot be used.
 
@@ -76,6 +85,7 @@ def read_scored(
     rows: list[ScoredResponse] = []
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
+    known = trained.keys()
     source = path.rstrip("/").rpartition("/")[2]
     for raw in read_rows(PoolConfig(path=path)):
         row = renamed(raw, columns or {}, path)
@@ -88,6 +98,8 @@ def read_scored(
             made = _scored(one, source, max_chars)
             if isinstance(made, ScoredResponse) and made.id in seen:
                 made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same row stands above")
+            if isinstance(made, ScoredResponse) and exact_key(made.messages) in known:
+                made = _drop(made.id, DropReason.IN_TRAINING, "the run trains on this prompt")
             if isinstance(made, ScoredResponse):
                 seen.add(made.id)
                 rows.append(made)
@@ -96,7 +108,7 @@ def read_scored(
         if max_rows is not None and len(rows) >= max_rows:
             break
     if not rows:
-        raise DataError(f"{path}: no usable scored response among {len(dropped)} rows")
+        raise nothing_usable(path, "scored response", dropped)
     return rows, dropped
 
 
