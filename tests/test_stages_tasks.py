@@ -14,7 +14,7 @@ from selfreward.errors import ConfigError, DataError
 from selfreward.records import Message
 from selfreward.records_custom_llm import Check, TaskAnswer, TaskItem
 from selfreward.stages.task_rows import row_checks
-from selfreward.stages.tasks import AnswerTasks, TaskExamples, build_tasks
+from selfreward.stages.tasks import AnswerTasks, TaskExamples, build_tasks, heldout_keys
 from selfreward.storage.shards import read_records, sealed_shards
 from selfreward.text.task_templates import is_unseen_form
 from tests.stage_tools import Fake, cut, drops_in, reasons, records_in, run
@@ -82,6 +82,20 @@ def test_an_exercise_is_on_one_side_only(tmp_path: Path) -> None:
     assert numbers[0] & numbers[1] == set()
     assert (len(train), len(heldout)) == (36, 6)
     assert drops(tmp_path) == [("exact_duplicate", "its exercise is held out")] * 6
+
+
+def test_what_another_section_holds_out_is_not_trained_on(tmp_path: Path) -> None:
+    path = write(tmp_path, WORDS)
+    folders = {split: f"{tmp_path}/out/{split}" for split in ("train", "heldout")}
+    other = TasksConfig(data=(path,), templates=FORMS, heldout=8)
+    keys = heldout_keys(other, 500, 0, "custom_llm.finetuning")
+    assert len(keys) == len(set(keys)) == 8
+    section = TasksConfig(data=(path,), templates=FORMS, heldout=2)
+    build_tasks(section, 500, 16, 0, folders, "custom_llm.instruction_tuning", keys)
+    train, heldout = (records_in(folders[split], TaskItem) for split in ("train", "heldout"))
+    # The two that are held out here too are the first two of the same order.
+    assert (len(train), len(heldout)) == (24 - 8, 2)
+    assert drops(tmp_path) == [("exact_duplicate", "another stage holds its exercise out")] * 6
 
 
 def test_the_split_does_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:

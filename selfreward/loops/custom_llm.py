@@ -14,7 +14,7 @@ run again after any interruption goes on where the last attempt stopped.
 from typing import Any
 
 from selfreward.config import RunConfig
-from selfreward.config_custom_llm import STAGE_NUMBERS, Stage
+from selfreward.config_custom_llm import STAGE_NUMBERS, Stage, TasksConfig
 from selfreward.errors import ConfigError
 from selfreward.evaluation.stage_figures import Purpose
 from selfreward.judging.rubrics import get_pairwise_rubric
@@ -142,10 +142,14 @@ class _Stages:
         if start is None or any(stage in _TEXT for stage in self.stages):
             sticks.corpora = build_corpora(run)
         asks = "reinforce" in self.stages and not section.online.prompts
+        exercises: dict[str, TasksConfig] = {}
         if "finetune" in self.stages:
-            sticks.tasks = read_tasks(run, "finetuning", section.finetuning)
+            exercises["finetuning"] = section.finetuning
         if "instruct" in self.stages or (asks and section.online.reward == "checks"):
-            sticks.instructions = read_tasks(run, "instruction_tuning", section.instruction_tuning)
+            exercises["instruction_tuning"] = section.instruction_tuning
+        splits = read_tasks(run, exercises)
+        sticks.tasks = splits.get("finetuning")
+        sticks.instructions = splits.get("instruction_tuning")
         if "prefer" in self.stages or (asks and section.online.reward == "judge"):
             sticks.rankings = read_rankings(run)
         return sticks

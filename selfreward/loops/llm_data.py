@@ -1,6 +1,6 @@
 """Steps that read what the later stages of one's own LLM learn from: exercises and rankings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from selfreward.loops.sources import Source, fill, on_cluster, output_of
 from selfreward.loops.steps import Run
 from selfreward.stages.rankings import build_rankings
 from selfreward.stages.rewards import RankingPreferences
-from selfreward.stages.tasks import TaskExamples, build_tasks
+from selfreward.stages.tasks import TaskExamples, build_tasks, heldout_keys
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import ShardSummary
 
@@ -31,28 +31,49 @@ class Splits:
     heldout: Source
 
 
-def read_tasks(run: Run, name: str, config: TasksConfig) -> Splits:
-    """The exercises of `finetuning` or `instruction_tuning`.
+def read_tasks(run: Run, sections: Mapping[str, TasksConfig]) -> dict[str, Splits]:
+    """The exercises of `finetuning` and `instruction_tuning`, or of one of them, by its name.
+
+    What one holds out, none trains on: every model is measured on the exercises of both.
 
     Raises:
         UserError: a file is unreadable or lacks columns, or too little of it is usable.
     """
-    config_of = run.config
+    return {
+        name: _read_section(run, name, config, {n: s for n, s in sections.items() if n != name})
+        for name, config in sections.items()
+    }
+
+
+def _read_section(
+    run: Run, name: str, config: TasksConfig, others: Mapping[str, TasksConfig]
+) -> Splits:
+    max_chars, seed = run.config.pool.max_instruction_chars, run.config.loop.seed
 
     def build(folders: dict[str, str]) -> dict[str, list[ShardSummary]]:
+        kept_out = [
+            key
+            for other, section in others.items()
+            for key in on_cluster(
+                run, heldout_keys, section, max_chars, seed, f"custom_llm.{other}"
+            )
+        ]
         made: dict[str, list[ShardSummary]] = on_cluster(
             run,
             build_tasks,
             config,
-            config_of.pool.max_instruction_chars,
-            config_of.pool.shard_size,
-            config_of.loop.seed,
+            max_chars,
+            run.config.pool.shard_size,
+            seed,
             folders,
             f"custom_llm.{name}",
+            kept_out,
         )
         return made
 
-    return _read(run, name, "tasks", config, build)
+    # Which exercises the others hold out follows from what they read.
+    beside = {"kept_out": {n: _data_of(s) for n, s in others.items()}} if others else {}
+    return _read(run, name, "tasks", config, build, beside)
 
 
 def read_rankings(run: Run) -> Splits:
@@ -74,21 +95,30 @@ def read_rankings(run: Run) -> Splits:
     return _read(run, "rankings", "rankings", config.custom_llm.rankings, build)
 
 
+def _data_of(config: Any) -> dict[str, Any]:
+    """What determines the rows that a section reads."""
+    return {
+        "data": files_content(config.data),
+        "settings": {k: v for k, v in identity(config).items() if k not in _NOT_DATA},
+    }
+
+
 def _read(
     run: Run,
     name: str,
     stage: str,
     config: Any,
     build: Callable[[dict[str, str]], dict[str, list[ShardSummary]]],
+    beside: Mapping[str, Any] | None = None,
 ) -> Splits:
     root = join(run.layout.root, stage, name) if stage != name else join(run.layout.root, stage)
     folders = {split: join(root, split) for split in ("train", "heldout")}
     recipe = {
-        "data": files_content(config.data),
-        "settings": {k: v for k, v in identity(config).items() if k not in _NOT_DATA},
+        **_data_of(config),
         "shard_size": run.config.pool.shard_size,
         "max_chars": run.config.pool.max_instruction_chars,
         "seed": run.config.loop.seed,
+        **(beside or {}),
     }
     manifests = {s: open_stage(f, stage, recipe | {"of": s}) for s, f in folders.items()}
     if not all(m.is_complete for m in manifests.values()):

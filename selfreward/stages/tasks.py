@@ -5,7 +5,7 @@ the prompt: an exercise in two prompt forms, or with two targets, is never on bo
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from selfreward.config import SamplingConfig
@@ -52,17 +52,52 @@ def build_tasks(
     seed: int,
     folders: Mapping[str, str],
     setting: str = "custom_llm.finetuning",
+    kept_out: Collection[str] = (),
 ) -> dict[str, list[ShardSummary]]:
     """Writes TaskItem shards of the splits `train` and `heldout` into `folders[split]`.
 
     Held out are `config.heldout` items, each of another exercise: half of them, where their task
     has such, in prompt forms that no training item is in (`is_unseen_form` tells them).
     `config.max_items` counts both splits. `setting` is the section that messages name.
+    Exercises of `kept_out` (`PosedTask.key`), which another stage of the run is measured on, are
+    never trained on; they may be held out here too.
 
     Raises:
         ConfigError: a prompt form names a column that a file lacks.
         DataError: a file is unreadable, a task or check is unknown, or too few items are usable.
     """
+    found, dropped = _exercises(config, max_chars, seed, setting)
+    heldout, train = _split(config, found, seed, dropped, kept_out)
+    if len(heldout) < config.heldout or not train:
+        counts = Counter(drop.reason.value for drop in dropped)
+        raise DataError(
+            f"{', '.join(config.data)}: {len(heldout) + len(train)} usable items of {len(found)}"
+            f" exercises are too few for {setting}.heldout={config.heldout} and at least one to"
+            f" train on (dropped: {dict(counts) or 'none'})"
+        )
+    items = {
+        "train": [_training_item(posed, config, seed) for posed in train],
+        "heldout": _heldout_items(heldout, config, seed),
+    }
+    drops = {"train": dropped, "heldout": []}
+    return {
+        split: list(write_rows(folders[split], rows, drops[split], shard_size, TaskItem))
+        for split, rows in items.items()
+    }
+
+
+def heldout_keys(config: TasksConfig, max_chars: int, seed: int, setting: str) -> list[str]:
+    """The exercises (`PosedTask.key`) that `build_tasks` holds out of a section; errors as there,
+    but for too few items."""
+    found, dropped = _exercises(config, max_chars, seed, setting)
+    heldout, _ = _split(config, found, seed, dropped)
+    return [posed.key for posed in heldout]
+
+
+def _exercises(
+    config: TasksConfig, max_chars: int, seed: int, setting: str
+) -> tuple[dict[str, dict[str, PosedTask]], list[DroppedRow]]:
+    """The usable items of each exercise, by its key, and the rows that are none."""
     dropped: list[DroppedRow] = []
     found: dict[str, dict[str, PosedTask]] = {}
     tasks: set[str] = set()
@@ -86,23 +121,7 @@ def build_tasks(
         raise DataError(
             f"{setting}.tasks: no row has the task {unknown[0]!r}; there are {sorted(tasks)}"
         )
-    heldout, train = _split(config, found, seed, dropped)
-    if len(heldout) < config.heldout or not train:
-        counts = Counter(drop.reason.value for drop in dropped)
-        raise DataError(
-            f"{', '.join(config.data)}: {len(heldout) + len(train)} usable items of {len(found)}"
-            f" exercises are too few for {setting}.heldout={config.heldout} and at least one to"
-            f" train on (dropped: {dict(counts) or 'none'})"
-        )
-    items = {
-        "train": [_training_item(posed, config, seed) for posed in train],
-        "heldout": _heldout_items(heldout, config, seed),
-    }
-    drops = {"train": dropped, "heldout": []}
-    return {
-        split: list(write_rows(folders[split], rows, drops[split], shard_size, TaskItem))
-        for split, rows in items.items()
-    }
+    return found, dropped
 
 
 def _posed(
@@ -137,12 +156,14 @@ def _split(
     found: Mapping[str, Mapping[str, PosedTask]],
     seed: int,
     dropped: list[DroppedRow],
+    kept_out: Collection[str] = (),
 ) -> tuple[list[PosedTask], list[PosedTask]]:
     """The held-out items, one of each exercise, and those to train on."""
     # By a hash of the content: the same rows in another order give the same split.
     keys = sorted(found, key=lambda key: (derived_seed(seed, STAGE, key), key))
     heldout: list[PosedTask] = []
     train: list[PosedTask] = []
+    elsewhere = frozenset(kept_out)
     room = sum(map(len, found.values())) if config.max_items is None else config.max_items
     for key in keys:
         if room <= 0:
@@ -153,6 +174,8 @@ def _split(
             heldout.append(items[-1])
             dropped += [_drop(key, "its exercise is held out") for _ in items[:-1]]
             room -= 1
+        elif key in elsewhere:
+            dropped += [_drop(key, "another stage holds its exercise out") for _ in items]
         else:
             train += items[-room:]
             room -= len(items)
