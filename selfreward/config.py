@@ -306,6 +306,9 @@ class RayConfig(Section):
     least 2 and at most 8 per replica."""
     rows_per_call: int = _op(8, ge=1)
     """Rows sent to a replica in one call, and written to storage together."""
+    stall_timeout_s: float = _op(3600.0, gt=0)
+    """How long a stage may stand still, with no row finished, before it fails: longer than
+    `engine.request_timeout_s`."""
 
 
 class RunConfig(Section):

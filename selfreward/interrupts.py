@@ -68,11 +68,14 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
-def iterate_in_thread(items: Iterable[T], name: str) -> Iterator[T]:
+def iterate_in_thread(
+    items: Iterable[T], name: str, waiting: Callable[[], None] | None = None
+) -> Iterator[T]:
     """Yields what `items` yields, which a thread of its own asks for.
 
     The caller waits in plain Python, where an interrupt is not swallowed. An error of `items` is
-    raised here. A caller who leaves early leaves the thread behind, to end with the process.
+    raised here. `waiting` is called at each nap; what it raises ends the wait. A caller who leaves
+    early leaves the thread behind, to end with the process.
     """
     results: queue.SimpleQueue[tuple[str, T | BaseException | None]] = queue.SimpleQueue()
 
@@ -91,6 +94,8 @@ def iterate_in_thread(items: Iterable[T], name: str) -> Iterator[T]:
         try:
             what, value = results.get(timeout=NAP_S)
         except queue.Empty:
+            if waiting is not None:
+                waiting()
             continue
         if what == "end":
             return

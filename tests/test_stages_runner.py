@@ -2,15 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.data
 from fsspec.implementations.memory import MemoryFileSystem
 
 from selfreward import errors
+from selfreward.config import RayConfig
 from selfreward.engines.protocol import (
     Completion,
     Draw,
@@ -18,9 +22,10 @@ from selfreward.engines.protocol import (
     GenerationRequest,
     Sampling,
 )
-from selfreward.errors import EngineError, StorageError, own_error_in
+from selfreward.errors import EngineError, ResourceError, StorageError, own_error_in
 from selfreward.records import DroppedRow, DropReason, Instruction, Message, ModelRef
-from selfreward.stages.runner import Progress, ShardTask
+from selfreward.stages import stall
+from selfreward.stages.runner import Progress, ShardJob, ShardTask, run_shards
 from selfreward.storage import files
 from selfreward.storage.shards import RowResult, ShardSummary, read_records, write_records
 
@@ -226,3 +231,49 @@ def test_an_error_class_made_on_the_fly_is_not_taken_for_ours() -> None:
     copy = made("a traceback of many lines")
     copy.cause = own
     assert own_error_in(copy) is own
+
+
+def test_a_stage_that_stands_still_is_told_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray waits for free CPUs without a word and without a limit."""
+    monkeypatch.setattr(stall.ray, "available_resources", lambda: {"memory": 1.0})
+    monkeypatch.setattr(stall.ray, "cluster_resources", lambda: {"CPU": 4.0})
+    clock, told, lines = [1000.0], [(0, 0)], list[str]()
+    monkeypatch.setattr(stall.time, "monotonic", lambda: clock[0])
+    watch = stall.StallWatch(
+        RayConfig(stall_timeout_s=100, stage_task_cpus=0.5), lambda: told[0], lines.append
+    )
+
+    def wait(seconds: int) -> None:
+        for _ in range(seconds):
+            clock[0] += 1
+            watch.check()
+
+    wait(99)
+    needs = "a shard task needs 0.5 CPUs, the cluster has 0 of 4 free"
+    assert lines == [f"no row was finished for 10 s; {needs}"]
+    told[0] = (8, 100)  # a row in an open shard
+    wait(99)
+    assert len(lines) == 2, "once each time it stands still"
+    watch.moved()  # a sealed shard
+    wait(99)
+    with pytest.raises(ResourceError) as caught:
+        wait(2)
+    assert str(caught.value) == (
+        f"no row was finished for ray.stall_timeout_s=100 seconds; {needs}: free CPUs or bring"
+        " nodes up, or raise ray.stall_timeout_s, and run again to go on"
+    )
+
+
+def test_shards_that_are_never_scheduled_end_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waiting_for_ever() -> Iterator[dict[str, Any]]:
+        threading.Event().wait()
+        yield {}
+
+    unscheduled = SimpleNamespace(map=lambda *_, **__: SimpleNamespace(iter_rows=waiting_for_ever))
+    monkeypatch.setattr(ray.data, "from_items", lambda *_, **__: unscheduled)
+    monkeypatch.setattr(stall.ray, "available_resources", dict)
+    monkeypatch.setattr(stall.ray, "cluster_resources", dict)
+    job = ShardJob(folder="out", index=0, inputs=())
+    task = ShardTask(Echo(), None, 1, lambda _: None)
+    with pytest.raises(ResourceError, match=r"the cluster has 0 of 0 free"):
+        list(run_shards([job], task, RayConfig(stall_timeout_s=0.5), 1))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from typing import Any
 
 import ray
@@ -26,6 +27,12 @@ TRANSIENT = (
 )
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
+PROBE_TIMEOUT_S = 30.0
+"""How long a replica that is late with an answer may take to say that it is well."""
+STALLED_SHARE = 0.25
+"""An engine that did nothing for this share of `request_timeout_s` hangs: no step takes so long."""
+MAX_HANGS = 2
+"""Replicas that one request may hang: it may be the request that hangs them."""
 
 
 class EngineClient:
@@ -33,7 +40,8 @@ class EngineClient:
 
     Every request is a call of its own: whatever fails, only requests without a completion are
     sent again, and the least busy replica gets the next one. The weights a client expects are
-    those the pool held when the client was made.
+    those the pool held when the client was made. A replica that hangs is ended, and Ray starts it
+    anew; one that is only slow is left alone.
     """
 
     def __init__(
@@ -55,6 +63,8 @@ class EngineClient:
     def _reset(self) -> None:
         self._in_flight = dict.fromkeys(self._replicas, 0)
         self._deaths: dict[str, str] = {}
+        self._probes: dict[str, asyncio.Task[bool]] = {}
+        self._ended_at: dict[str, float] = {}
         # Clients of several tasks must not all begin with the first replica.
         self._turn = os.getpid()
 
@@ -72,7 +82,8 @@ class EngineClient:
         """Returns one completion per request, in the order of the requests.
 
         Raises:
-            EngineTimeoutError: a request took longer than `request_timeout_s`.
+            EngineTimeoutError: a request took longer than `request_timeout_s` on a replica that is
+                well, or hung one replica after the other.
             EngineError: no replica answered within `recovery_timeout_s`, or all died for good.
         """
         tasks = [asyncio.ensure_future(self._complete(request)) for request in requests]
@@ -90,7 +101,8 @@ class EngineClient:
             stop=lambda state: state.idle_for >= self._recovery_timeout_s,
         )
         try:
-            completion: Completion = await retrying(self._send, request)
+            hung: list[str] = []
+            completion: Completion = await retrying(self._send, request, hung)
         except tenacity.RetryError as error:
             cause = error.last_attempt.exception()
             raise EngineError(
@@ -99,8 +111,10 @@ class EngineClient:
             ) from cause
         return completion
 
-    async def _send(self, request: GenerationRequest) -> Completion:
+    async def _send(self, request: GenerationRequest, hung: list[str]) -> Completion:
+        """One attempt; `hung` are the replicas that hung at this request, to be added to."""
         name = await self._pick()
+        sent_at = time.monotonic()
         self._in_flight[name] += 1
         reference = self._replicas[name].generate.remote(request, self.model.fingerprint)
         try:
@@ -110,10 +124,16 @@ class EngineClient:
             return completion
         except TimeoutError:
             ray.cancel(reference)
-            raise EngineTimeoutError(
+            late = (
                 f"replica {name} did not answer request {request.id} within"
                 f" engine.request_timeout_s={self._request_timeout_s:.0f}"
-            ) from None
+            )
+            if not await self._ended_as_hung(name, sent_at):
+                raise EngineTimeoutError(late) from None
+            hung.append(name)
+            if len(hung) >= MAX_HANGS:
+                raise EngineTimeoutError(f"{late}; it hung, as {hung[0]} did before") from None
+            raise TransientEngineError(f"{late}; it hung and was ended") from None
         except RayActorError as error:
             if isinstance(error, ActorUnavailableError):
                 raise
@@ -121,6 +141,33 @@ class EngineClient:
             raise TransientEngineError(f"replica {name} died: {last_line(error)}") from error
         finally:
             self._in_flight[name] -= 1
+
+    async def _ended_as_hung(self, name: str, sent_at: float) -> bool:
+        """Ends a replica that does not answer or whose engine stands still; whether it did so,
+        then or since a request was sent."""
+        # Requests that are late together ask once: the second kill would hit the new process.
+        if self._ended_at.get(name, 0.0) > sent_at:
+            return True
+        probe = self._probes.get(name)
+        if probe is None:
+            probe = self._probes[name] = asyncio.ensure_future(self._end_if_hung(name))
+            probe.add_done_callback(lambda _: self._probes.pop(name, None))
+        return await asyncio.shield(probe)
+
+    async def _end_if_hung(self, name: str) -> bool:
+        replica = self._replicas[name]
+        try:
+            health = await asyncio.wait_for(_result(replica.health.remote()), PROBE_TIMEOUT_S)
+        except TimeoutError:
+            pass
+        except RayActorError:  # another client has ended it meanwhile
+            return True
+        else:
+            if health.stalled_s < STALLED_SHARE * self._request_timeout_s:
+                return False
+        ray.kill(replica, no_restart=False)
+        self._ended_at[name] = time.monotonic()
+        return True
 
     async def _pick(self) -> str:
         """The least busy replica that is not dead for good; ties go round."""
@@ -141,7 +188,7 @@ class EngineClient:
         return "; ".join(lines)
 
 
-_OWN_TO_A_PROCESS = ("_in_flight", "_deaths", "_turn")
+_OWN_TO_A_PROCESS = ("_in_flight", "_deaths", "_probes", "_ended_at", "_turn")
 
 
 async def _result(reference: Any) -> Any:

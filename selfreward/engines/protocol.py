@@ -119,6 +119,8 @@ class ReplicaHealth:
     num_starts: int
     """Engine starts of this process: 1 unless the engine itself was rebuilt."""
     requests_served: int
+    stalled_s: float = 0.0
+    """Since its engine last did something; 0 where it has nothing to do."""
 
 
 @dataclass(slots=True)

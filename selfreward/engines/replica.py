@@ -166,7 +166,7 @@ class WeightsGate:
             finally:
                 self._open.set()
 
-    def health(self, num_starts: int) -> ReplicaHealth:
+    def health(self, num_starts: int, stalled_s: float = 0.0) -> ReplicaHealth:
         return ReplicaHealth(
             replica=self._replica,
             pid=os.getpid(),
@@ -174,4 +174,5 @@ class WeightsGate:
             model=self.model,
             num_starts=num_starts,
             requests_served=self.served,
+            stalled_s=stalled_s,
         )

@@ -99,4 +99,4 @@ class ScriptedReplica:
         return 0.0
 
     async def health(self) -> ReplicaHealth:
-        return self._gate.health(num_starts=1)
+        return self._gate.health(num_starts=1, stalled_s=self.stalled_s())

@@ -153,4 +153,4 @@ class VLLMReplica:
         return self._loop.stalled_s()
 
     async def health(self) -> ReplicaHealth:
-        return self._gate.health(num_starts=1)
+        return self._gate.health(num_starts=1, stalled_s=self.stalled_s())

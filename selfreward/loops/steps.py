@@ -111,5 +111,8 @@ def _run_jobs(
     )
     num_rows = sum(part.output.num_rows for part in todo.values())
     with run.display.stage(title, num_rows, run.board.read):
-        for folder, summary in run_shards(jobs, task, ray_config, run.config.open_shards):
+        sealed = run_shards(
+            jobs, task, ray_config, run.config.open_shards, run.board.read, run.display.line
+        )
+        for folder, summary in sealed:
             todo[folder].summaries.append(summary)

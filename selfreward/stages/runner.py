@@ -22,6 +22,7 @@ from selfreward.config import RayConfig
 from selfreward.engines.protocol import Completion, Generate, GenerationRequest, Ledger
 from selfreward.errors import own_error_in
 from selfreward.interrupts import iterate_in_thread
+from selfreward.stages.stall import StallWatch
 from selfreward.storage.shards import RowResult, ShardSummary, ShardWriter
 
 InT = TypeVar("InT")
@@ -124,11 +125,19 @@ class ShardTask:
 
 
 def run_shards(
-    jobs: Sequence[ShardJob], task: ShardTask, ray_config: RayConfig, shards_in_flight: int
+    jobs: Sequence[ShardJob],
+    task: ShardTask,
+    ray_config: RayConfig,
+    shards_in_flight: int,
+    told: Callable[[], Any] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[str, ShardSummary]]:
     """Yields (folder, summary) as shards are sealed, in the order they finish.
 
+    `told` returns what tasks told so far, and `warn` takes a line, where nothing moves.
+
     Raises:
+        ResourceError: nothing has moved for `ray.stall_timeout_s`.
         SelfRewardError: what a shard task raised, as it raised it.
     """
     context = ray.data.DataContext.get_current()
@@ -140,7 +149,9 @@ def run_shards(
         num_cpus=ray_config.stage_task_cpus,
         compute=ray.data.TaskPoolStrategy(size=min(shards_in_flight, len(rows))),
     )
-    for row in iterate_in_thread(dataset.iter_rows(), "stage"):
+    watch = StallWatch(ray_config, told, warn)
+    for row in iterate_in_thread(dataset.iter_rows(), "stage", watch.check):
+        watch.moved()
         if row["error"]:
             raise getattr(errors, row["error"])(row["detail"])
         yield row["folder"], ShardSummary(**json.loads(row["summary"]))

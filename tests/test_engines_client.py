@@ -1,0 +1,114 @@
+"""What a client does with a replica that is late: ends it if it hangs, leaves it if it is slow."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorUnavailableError
+
+from selfreward.engines import client as client_module
+from selfreward.engines.client import EngineClient
+from selfreward.engines.protocol import Completion, Draw, GenerationRequest, Sampling
+from selfreward.errors import EngineTimeoutError
+from selfreward.records import Message, ModelRef
+
+MODEL = ModelRef(name="m", iteration=0, fingerprint="f")
+REQUEST_TIMEOUT_S = 0.1
+
+
+class Replica:
+    """Answers at once while it is well; `hangs` says how it does not."""
+
+    def __init__(self, hangs: str | None = None, mends: bool = True) -> None:
+        self.hangs, self.mends = hangs, mends
+        self.asked: list[str] = []
+        self.probes = self.kills = 0
+        self.generate = SimpleNamespace(remote=self._generate)
+        self.health = SimpleNamespace(remote=self._health)
+
+    async def _generate(self, request: GenerationRequest, fingerprint: str) -> Completion:
+        self.asked.append(request.id)
+        if self.hangs is not None:
+            await asyncio.sleep(60)
+        draw = Draw(text="x", finish_reason="stop", num_tokens=1)
+        return Completion(request_id=request.id, model=MODEL, draws=(draw,), num_prompt_tokens=1)
+
+    async def _health(self) -> Any:
+        self.probes += 1
+        if self.hangs == "whole":
+            await asyncio.sleep(60)
+        if self.hangs == "restarting":
+            self.hangs = None
+            raise ActorUnavailableError("it is starting anew", None)
+        return SimpleNamespace(stalled_s=60.0 if self.hangs == "engine" else 0.0)
+
+    def end(self) -> None:
+        self.kills += 1
+        self.hangs = None if self.mends else self.hangs
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(replica: Replica, *, no_restart: bool) -> None:
+        assert not no_restart
+        replica.end()
+
+    monkeypatch.setattr(
+        client_module, "ray", SimpleNamespace(kill=kill, cancel=lambda reference: None)
+    )
+    monkeypatch.setattr(client_module, "PROBE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client_module, "FIRST_WAIT_S", 0.001)
+
+
+def ask(replicas: list[Replica], count: int = 1) -> list[Completion]:
+    client = EngineClient(
+        replicas={f"judge-{i}": replica for i, replica in enumerate(replicas)},
+        board=None,
+        model=MODEL,
+        request_timeout_s=REQUEST_TIMEOUT_S,
+        recovery_timeout_s=30.0,
+    )
+    requests = [
+        GenerationRequest(
+            id=f"r-{i}",
+            purpose="respond",
+            messages=(Message(role="user", content="Hi"),),
+            sampling=Sampling(temperature=0, max_tokens=1),
+        )
+        for i in range(count)
+    ]
+    return asyncio.run(client.generate(requests))
+
+
+@pytest.mark.parametrize("how", ["whole", "engine"])
+def test_a_replica_that_hangs_is_ended_once_and_its_requests_are_sent_again(how: str) -> None:
+    hanging, well = Replica(how), Replica()
+    completions = ask([hanging, well], count=8)
+    assert [c.request_id for c in completions] == [f"r-{i}" for i in range(8)]
+    assert len(hanging.asked) >= 4
+    assert (hanging.kills, hanging.probes) == (1, 1), "requests that are late together ask once"
+    assert (well.kills, well.probes) == (0, 0)
+
+
+def test_a_replica_that_somebody_else_has_ended_is_not_ended_again() -> None:
+    replica = Replica("restarting")
+    assert len(ask([replica])) == 1
+    assert replica.kills == 0
+
+
+def test_a_replica_that_is_only_slow_is_left_alone_and_named() -> None:
+    replica = Replica("slow")
+    with pytest.raises(
+        EngineTimeoutError,
+        match=r"^replica judge-0 did not answer request r-0 within engine.request_timeout_s=0$",
+    ):
+        ask([replica])
+    assert (replica.kills, replica.probes) == (0, 1)
+
+
+def test_a_request_that_hangs_every_replica_ends_the_run() -> None:
+    replicas = [Replica("whole", mends=False) for _ in range(3)]
+    with pytest.raises(EngineTimeoutError, match=r"request r-0 .*; it hung, as judge-\d did"):
+        ask(replicas)
+    assert sum(r.kills for r in replicas) == 2
