@@ -118,6 +118,35 @@ class DomainConfig(CorpusConfig):
     sources: tuple[DataPath, ...] = ("sample:python_docs",)
 
 
+class ExactSampling(SamplingConfig):
+    """How answers are measured: greedily."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=48, ge=1)
+
+
+class RolloutSampling(SamplingConfig):
+    """How rollouts are drawn: from the whole distribution, at temperature 1.
+
+    Its ratios, gradients and KL are of that distribution; rollouts of another one would be
+    learnt from as if they were of this one.
+    """
+
+    temperature: float = Field(default=1.0, ge=0)
+    max_tokens: int = Field(default=48, ge=1)
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> "RolloutSampling":
+        whole = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+        for name, value in whole.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    "rollouts are learnt from as draws of the whole distribution at temperature"
+                    f" 1; leave {name}={getattr(self, name):g} out"
+                )
+        return self
+
+
 class TextTrainingConfig(Section):
     """Training on packed text."""
 
@@ -150,9 +179,7 @@ class TasksConfig(Section):
     """Items kept out of training, on which the stage is measured."""
     heldout_templates: int = Field(default=1, ge=0)
     """Prompt forms of each task that are kept for measuring, where it has more than one."""
-    sampling: SamplingConfig = Field(
-        default_factory=lambda: SamplingConfig(temperature=0.0, max_tokens=48)
-    )
+    sampling: ExactSampling = Field(default_factory=ExactSampling)
     training: TaskTraining = Field(default_factory=TaskTraining)
 
 
@@ -178,6 +205,9 @@ class RankingsConfig(Section):
 
 
 class RewardModelConfig(Section):
+    path: str | None = None
+    """A classifier with one output that is there already: folder, URL or hub id, with `@revision`
+    behind it. None: `prefer` trains one."""
     training: RewardTraining = Field(default_factory=RewardTraining)
 
 
@@ -185,8 +215,8 @@ class OnlineConfig(Section):
     """Policy gradient on rollouts of the warm pool (arXiv 2402.14740 RLOO, 2402.03300 GRPO)."""
 
     reward: Literal["reward_model", "judge", "checks", "verdict"] = "reward_model"
-    """`reward_model`: the one trained before; `judge`: the score of `model` with `rating`;
-    `checks`: share of an item's checks that pass; `verdict`: trains a judge, 1 for a right
+    """`reward_model`: `reward_model.path` or the one trained before; `judge`: the score of `model`
+    with `rating`; `checks`: share of an item's checks that pass; `verdict`: trains a judge, 1 for a right
     verdict (J1, arXiv 2505.10320)."""
     prompts: tuple[DataPath, ...] = ()
     """Files of {messages, checks?} or, for `verdict`, of {prompt, chosen, rejected}; empty: the
@@ -211,9 +241,7 @@ class OnlineConfig(Section):
     """`verdict`: share of the reward given only if both orders of a pair are judged right."""
     eval_prompts: int = Field(default=32, ge=1)
     eval_every: int = Field(default=10, ge=1)
-    sampling: SamplingConfig = Field(
-        default_factory=lambda: SamplingConfig(temperature=1.0, max_tokens=48)
-    )
+    sampling: RolloutSampling = Field(default_factory=RolloutSampling)
     training: OnlineTraining = Field(default_factory=OnlineTraining)
     rollout_timeout_s: float = _op(1800.0, gt=0)
 

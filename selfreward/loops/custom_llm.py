@@ -13,19 +13,17 @@ run again after any interruption goes on where the last attempt stopped.
 
 from typing import Any
 
-from selfreward.config import RunConfig
+from selfreward.config import ModelConfig, RunConfig
 from selfreward.config_custom_llm import STAGE_NUMBERS, Stage, TasksConfig
-from selfreward.errors import ConfigError
 from selfreward.evaluation.stage_figures import Purpose
-from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path
+from selfreward.loops.llm_checks import check_stages, check_start
 from selfreward.loops.llm_data import read_rankings, read_tasks
 from selfreward.loops.llm_measure import Measuring, Yardsticks
 from selfreward.loops.llm_stages import REWARD_PART, StageTraining, trained_model
 from selfreward.loops.llm_text import build_corpora, initial_model, prepare_tokenizer
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.record import check_record, check_seed, recorded
-from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.session import open_cluster, place
 from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
@@ -59,6 +57,10 @@ def run_custom_llm(
     check_record(layout, config, force)
     starts_new = "pretrain" in config.custom_llm.stages
     start = None if starts_new else place(config.model)
+    if start is not None:
+        check_start(config, start)
+    path = config.custom_llm.reward_model.path
+    reward_model = None if path is None else place(ModelConfig(name=path))
     facts: dict[str, Any] = {
         "stages": list(_in_order(config)),
         "iterations": max(STAGE_NUMBERS[stage] for stage in config.custom_llm.stages),
@@ -72,44 +74,8 @@ def run_custom_llm(
         open_cluster(config, layout, display or Display(), lambda: phases(config)) as run,
         recorded(run, facts, force),
     ):
-        _Stages(run, start).run_all()
+        _Stages(run, start, reward_model).run_all()
     return layout
-
-
-def check_stages(config: RunConfig) -> None:
-    """Looks up what a recipe names and whether its stages fit, before anything is started.
-
-    Raises:
-        ConfigError: a rubric is unknown, a stage lacks what another one would have made, or
-            prompts do not fit the context.
-    """
-    section = config.custom_llm
-    online = section.online
-    if config.engine.kind == "classifier":
-        raise ConfigError("engine.kind=classifier scores and writes nothing: stages need vllm")
-    if "reinforce" in section.stages:
-        if online.reward == "reward_model" and "prefer" not in section.stages:
-            raise ConfigError(
-                "custom_llm.online.reward=reward_model needs the stage prefer, which trains one;"
-                " add it to custom_llm.stages or choose another reward"
-            )
-        if online.reward == "verdict":
-            get_pairwise_rubric(config.judge.rubric)
-            if not online.prompts:
-                raise ConfigError(
-                    "custom_llm.online.reward=verdict trains a judge on labelled pairs; name files"
-                    " of {prompt, chosen, rejected} in custom_llm.online.prompts"
-                )
-        if online.reward == "judge":
-            load_pointwise_rubric(config.rating.rubric)
-    context = section.architecture.context_length
-    if "pretrain" in section.stages:
-        longest = max(section.pretraining.sequence_length, config.engine.max_model_len)
-        if longest > context:
-            raise ConfigError(
-                f"custom_llm.architecture.context_length={context} is below"
-                f" custom_llm.pretraining.sequence_length or engine.max_model_len ({longest})"
-            )
 
 
 def _in_order(config: RunConfig) -> tuple[Stage, ...]:
@@ -119,9 +85,12 @@ def _in_order(config: RunConfig) -> tuple[Stage, ...]:
 class _Stages:
     """The stages while they run: the model so far, and what it is measured on."""
 
-    def __init__(self, run: Run, start: PlacedModel | None) -> None:
+    def __init__(
+        self, run: Run, start: PlacedModel | None, reward_model: PlacedModel | None
+    ) -> None:
         self.run, self.stages = run, _in_order(run.config)
         self.sticks = self._yardsticks(start)
+        self.sticks.reward_model = reward_model
         self.measuring = Measuring(run, self.sticks)
         tokenizer: Source | None = None
         if self.sticks.corpora:
@@ -150,7 +119,7 @@ class _Stages:
         splits = read_tasks(run, exercises)
         sticks.tasks = splits.get("finetuning")
         sticks.instructions = splits.get("instruction_tuning")
-        if "prefer" in self.stages or (asks and section.online.reward == "judge"):
+        if "prefer" in self.stages or (asks and section.online.reward in ("judge", "reward_model")):
             sticks.rankings = read_rankings(run)
         return sticks
 
@@ -158,6 +127,7 @@ class _Stages:
         self.measuring.text(0, "start", self.model)
         if not self.is_random:
             self.measuring.answers(0, self.model)
+            self.measuring.rewards(0, self.model)
         self.measuring.conclude(0, None, None)
         for stage in self.stages:
             self._run(stage)
@@ -168,7 +138,8 @@ class _Stages:
         self.training.train(stage, start)
         self.model, self.number = trained_model(self.run.layout, number), number
         if stage == "prefer":
-            sticks.reward_model = trained_model(self.run.layout, number, REWARD_PART)
+            if self.run.config.custom_llm.reward_model.path is None:
+                sticks.reward_model = trained_model(self.run.layout, number, REWARD_PART)
             sticks.reference = start
             # The model before could not be rewarded when it was measured.
             measuring.rewards(before, start)

@@ -7,6 +7,7 @@ from typing import Any
 from selfreward.config_loading import identity
 from selfreward.errors import ConfigError
 from selfreward.judging.checks import passes
+from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import join
 from selfreward.loops.file_content import files_content
@@ -65,15 +66,20 @@ def train_by_reward(
         "engine": identity(run.config.engine),
         "seed": run.config.loop.seed,
     }
-    if config.reward == "judge":
-        recipe["judge"] = {"model": run.config.model.name, "rating": identity(run.config.rating)}
+    judge = place(run.config.model) if config.reward == "judge" else None
+    if judge is not None:
+        recipe["judge"] = {
+            "model": judge.ref.fingerprint,
+            "rating": identity(run.config.rating),
+            "rubric": rubric_recipe(load_pointwise_rubric(run.config.rating.rubric)),
+        }
     if config.reward == "verdict":
         recipe["rubric"] = run.config.judge.rubric
     manifest = open_stage(folder, "reinforce", recipe)
     if manifest.is_complete:
         return
     prompts, eval_prompts = _prompts(run, rankings, instructions)
-    scorer = _scorer(run, reward_model)
+    scorer = _scorer(run, reward_model, judge)
     run.pools.judge(start)  # the pool holds the weights that training starts from
     begin = time.monotonic()
     job = OnlineJob(
@@ -163,7 +169,7 @@ def _labelled(run: Run) -> list[str]:
     return urls
 
 
-def _scorer(run: Run, reward_model: PlacedModel | None) -> Scorer:
+def _scorer(run: Run, reward_model: PlacedModel | None, judge: PlacedModel | None) -> Scorer:
     config = run.config.custom_llm.online
     if config.reward == "checks":
         return ChecksScorer(passes=passes)
@@ -172,16 +178,12 @@ def _scorer(run: Run, reward_model: PlacedModel | None) -> Scorer:
             rubric=get_pairwise_rubric(run.config.judge.rubric),
             consistency_bonus=config.consistency_bonus,
         )
-    if config.reward == "judge":
+    if judge is not None:
         return JudgeScorer(
-            ask=run.pools.outsider(place(run.config.model)),
+            ask=run.pools.outsider(judge),
             rubric=load_pointwise_rubric(run.config.rating.rubric),
             rating=run.config.rating,
             seed=run.config.loop.seed,
         )
-    if reward_model is None:
-        raise ConfigError(
-            "custom_llm.online.reward=reward_model needs the stage prefer, which trains one; add"
-            " it to custom_llm.stages or choose another reward"
-        )
+    assert reward_model is not None  # `check_stages` has seen to it
     return RewardModelScorer(ask=run.pools.scorer(reward_model))

@@ -124,22 +124,24 @@ class StageTraining:
         self._train(stage, start, section.training, examples)
 
     def _on_rankings(self, start: PlacedModel) -> None:
-        """The reward model first: the answers of both models are then measured by it."""
+        """The reward model first, unless there is one: the answers of both models are then measured
+        by it."""
         run, rankings = self.run, self.sticks.rankings
         assert rankings is not None
         number = STAGE_NUMBERS["prefer"]
         rows = ranking_preferences(run, run.layout.preferences(number), rankings.train)
-        heldout = ranking_preferences(
-            run, run.layout.stage(number, "heldout_preferences"), rankings.heldout
-        )
-        self._train(
-            "prefer",
-            start,
-            run.config.custom_llm.reward_model.training,
-            rows,
-            heldout,
-            part=REWARD_PART,
-        )
+        if run.config.custom_llm.reward_model.path is None:
+            heldout = ranking_preferences(
+                run, run.layout.stage(number, "heldout_preferences"), rankings.heldout
+            )
+            self._train(
+                "prefer",
+                start,
+                run.config.custom_llm.reward_model.training,
+                rows,
+                heldout,
+                part=REWARD_PART,
+            )
         self._train("prefer", start, run.config.custom_llm.rankings.training, rows)
 
     def _train(
