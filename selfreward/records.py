@@ -64,6 +64,8 @@ class Corruption(StrEnum):
 class DropReason(StrEnum):
     """Why a row left the run. Every dropped row is counted and written to the drop file."""
 
+    UNREADABLE = "unreadable"
+    """A line that is no JSON object."""
     MISSING_COLUMN = "missing_column"
     BAD_CONVERSATION = "bad_conversation"
     EMPTY_INSTRUCTION = "empty_instruction"

@@ -108,8 +108,9 @@ def test_pool_mistakes(
     assert "5 usable instructions are too few for 16 held-out" in line_for(few, "f")
 
     garbled = tmp_path / "garbled.jsonl"
-    garbled.write_text('{"instruction": "fine"}\n{"instruction": \n')
-    assert "line 2: not JSON" in line_for(garbled, "g")
+    garbled.write_text('{"instruction": \n{"instruction": \n')
+    line = line_for(garbled, "g")
+    assert "2 rows were dropped (unreadable); garbled.jsonl, line 1: not JSON" in line
 
     not_parquet = tmp_path / "text.parquet"
     not_parquet.write_text("no parquet")

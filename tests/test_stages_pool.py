@@ -128,6 +128,19 @@ def test_unusable_rows_are_dropped_with_a_reason(tmp_path: Path) -> None:
     }
 
 
+def test_the_first_row_decides_nothing(tmp_path: Path) -> None:
+    """Rows differ: the first lacks the columns, optional ones stand in some only."""
+    last = {"instruction": "Last?", "gold": "42"}
+    rows = [{"title": "x"}, [1], "text", *rows_of(TEXTS), last]
+    texts, dropped, summaries = build(tmp_path, rows, columns={"reference_answer": "gold"})
+    assert sorted(everything(texts)) == sorted([*TEXTS, "Last?"])
+    assert summaries["train"][0].drops == {"missing_column": 1, "unreadable": 2}
+    assert [(d.row_id, d.detail) for d in dropped if d.reason == DropReason.UNREADABLE] == [
+        ("pool.jsonl, line 2", "a list, not an object"),
+        ("pool.jsonl, line 3", "a str, not an object"),
+    ]
+
+
 def test_at_most_so_many_instructions(tmp_path: Path) -> None:
     rows = [{"instruction": " "}, *rows_of(TEXTS)]
     texts, dropped, _ = build(tmp_path, rows, max_instructions=15, shuffle=False)
@@ -186,9 +199,37 @@ def test_too_few_rows_say_what_was_wanted(tmp_path: Path) -> None:
         build(tmp_path, rows_of(TEXTS), max_instructions=8)
 
 
-def test_a_misnamed_column_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_misnamed_column_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'q'; it has \['instruction'\]"):
         build(tmp_path, rows_of(TEXTS), columns={"instruction": "q"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "said"),
+    [
+        (
+            [{"title": "x"}, {"instructions": "y"}],
+            {},
+            r"no column holds instructions; it has \['instructions', 'title'\]; name one with"
+            r" pool.columns.instruction=instructions or ",
+        ),
+        (
+            [{"ask": "x"}, {"query": "y", "golden": "z"}],
+            {"reference_answer": "goldn"},
+            r"no column 'goldn'; it has \['ask', 'golden', 'query'\], 'golden' among them; set",
+        ),
+        (
+            [[], 3],
+            {},
+            r"2 rows were dropped \(unreadable\); pool.jsonl, line 1: a list, not an object$",
+        ),
+    ],
+)
+def test_a_pool_in_which_nothing_fits_says_what_it_has(
+    tmp_path: Path, rows: list[Any], columns: dict[str, str], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        build(tmp_path, rows, columns=columns)
 
 
 def test_what_models_are_measured_on_is_in_no_split(tmp_path: Path) -> None:

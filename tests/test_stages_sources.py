@@ -13,6 +13,7 @@ from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.records import DroppedRow, DropReason, Instruction, ResponsePair
 from selfreward.stages.labelled import build_labelled
+from selfreward.stages.scored import read_scored
 from selfreward.stages.sources import SAMPLE, check_columns, read_rows, to_instruction
 from selfreward.storage import files
 from selfreward.storage.shards import read_records, sealed_shards
@@ -110,20 +111,25 @@ def test_an_unknown_protocol_is_named() -> None:
     assert refusal("nope://bucket/a.jsonl").startswith("cannot read nope://bucket/a.jsonl: ")
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b'{"a": 1}\n\n{"a": \n', "a.jsonl, line 3: not JSON; one object a line is wanted"),
-        (b'[{"a": 1}]\n', "a.jsonl, line 1: a list, not an object"),
-        (b'{"a": "\xff"}\n', "a.jsonl: 'utf-8' codec can't decode"),
-    ],
-)
-def test_a_bad_line_is_named_with_its_number(tmp_path: Path, content: bytes, said: str) -> None:
-    (tmp_path / "a.jsonl").write_bytes(content)
-    assert said in refusal(tmp_path / "a.jsonl")
+def test_a_bad_line_is_told_with_its_place_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": \n[{"a": 1}]\n' + "[" * 200_000 + '\n{"a": 2}\n')
+    told: list[tuple[str, str]] = []
+    config = PoolConfig(path=str(path))
+    assert list(read_rows(config, lambda *line: told.append(line))) == [{"a": 1}, {"a": 2}]
+    no_json = "not JSON; one object a line is wanted"
+    assert [(where.rpartition("/")[2], why) for where, why in told] == [
+        ("a.jsonl, line 3", no_json),
+        ("a.jsonl, line 4", "a list, not an object"),
+        ("a.jsonl, line 5", no_json),
+    ]
+    # Where every line is meant to be a row, the first is an error.
+    assert refusal(path).endswith(f"a.jsonl, line 3: {no_json}")
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "latin.jsonl").write_bytes(b'{"a": "\xff"}\n')
+    assert "latin.jsonl: 'utf-8' codec can't decode" in refusal(tmp_path / "latin.jsonl")
     packed = gzip.compress(lines(ROWS * 50).encode())
     (tmp_path / "cut.jsonl.gz").write_bytes(packed[:-20])
     assert "cut.jsonl.gz" in refusal(tmp_path / "cut.jsonl.gz")
@@ -356,6 +362,39 @@ def test_every_labelled_row_that_is_left_out_is_counted(tmp_path: Path) -> None:
         "empty_response": 2,
         "missing_column": 1,
     }
+
+
+def test_the_first_row_of_a_labelled_file_decides_nothing(tmp_path: Path) -> None:
+    good = {"q": "Hi", "better": "good", "rejected": "bad"}
+    rows = [{"note": "header"}, good, [1], {"q": "Ho", "chosen": "x", "rejected": "bad"}]
+    columns = {"prompt": "q", "chosen": "better"}
+    pairs, dropped, _ = label(tmp_path, rows, columns=columns)
+    assert [p.chosen for p in pairs] == ["good"], "a mapped column takes the place of its name"
+    assert sorted(d.reason.value for d in dropped) == [
+        "empty_response",
+        "missing_column",
+        "unreadable",
+    ]
+    with pytest.raises(DataError, match=r"no column 'best' \(for chosen\); it has \['better', "):
+        label(tmp_path, rows, columns={"chosen": "best"})
+
+
+def test_a_scored_row_without_a_score_is_dropped(tmp_path: Path) -> None:
+    good = {"prompt": "Hi", "response": "x", "score": 3, "scale": "1-5"}
+    bad = {name: value for name, value in good.items() if name != "scale"}
+    (tmp_path / "a.jsonl").write_text(lines([bad, good]) + "no json\n")
+    rows, dropped = read_scored(f"{tmp_path}/a.jsonl", None, 1000)
+    assert [row.score for row in rows] == [3]
+    assert [(d.reason.value, d.detail) for d in dropped] == [
+        ("missing_column", "no scale"),
+        ("unreadable", "not JSON; one object a line is wanted"),
+    ]
+    (tmp_path / "a.jsonl").write_text(lines([bad]))
+    with pytest.raises(DataError, match=r"need the columns .* and scale; it has \['prompt', 're"):
+        read_scored(f"{tmp_path}/a.jsonl", None, 1000)
+    (tmp_path / "a.jsonl").write_text("no json\n")
+    with pytest.raises(DataError, match=r"dropped rows: unreadable 1; a.jsonl, line 1: not JSON"):
+        read_scored(f"{tmp_path}/a.jsonl", None, 1000)
 
 
 def test_at_most_so_many_labelled_pairs(tmp_path: Path) -> None:

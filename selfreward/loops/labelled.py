@@ -14,12 +14,12 @@ from selfreward.loops.in_training import in_training, told_of
 from selfreward.loops.pairs import labelled_names
 from selfreward.loops.sources import Source, build_folder
 from selfreward.loops.steps import Run
-from selfreward.records import ResponsePair
+from selfreward.records import DroppedRow, ResponsePair
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled import build_labelled, renamed
 from selfreward.stages.scored import build_scored, is_scored
-from selfreward.stages.sources import is_sample, read_rows
+from selfreward.stages.sources import dropping, is_sample, read_rows
 from selfreward.storage.shards import read_records, sealed_shards
 
 
@@ -65,7 +65,7 @@ def build_data_sets(
     """
     sets = []
     for name, path in labelled_names(paths).items():
-        kind: Literal["pairs", "scores"] = "scores" if _first_is_scored(path, columns) else "pairs"
+        kind: Literal["pairs", "scores"] = "scores" if _holds_scores(path, columns) else "pairs"
         folder = join(run.layout.root, "data", name)
         config = run.config.pool
         recipe = {
@@ -135,7 +135,17 @@ def instructions_aside(source: Source) -> HeldOut:
     return HeldOut(instructions=sealed_shards(source.folder), fingerprints=(source.fingerprint,))
 
 
-def _first_is_scored(path: str, columns: Mapping[str, str]) -> bool:
-    for row in read_rows(PoolConfig(path=path)):
-        return is_scored(renamed(row, columns, path))
-    raise DataError(f"{path}: the file has no rows")
+def _holds_scores(path: str, columns: Mapping[str, str]) -> bool:
+    """Whether the first row that is of either kind holds scored responses."""
+    unreadable: list[DroppedRow] = []
+    is_empty = True
+    for raw in read_rows(PoolConfig(path=path), dropping(unreadable, "labelled")):
+        is_empty = False
+        row = renamed(raw, columns)
+        if is_scored(row):
+            return True
+        if {"chosen", "rejected"} <= set(row):
+            return False
+    if is_empty and not unreadable:
+        raise DataError(f"{path}: the file has no rows")
+    return False

@@ -6,7 +6,7 @@ is no prompt column, what both begin with is the prompt.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.sources import (
     PROMPT_COLUMNS,
     clean_text,
+    dropping,
     has_prompt,
     read_rows,
     to_instruction,
@@ -46,13 +47,10 @@ def build_labelled(
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
     known = trained.keys()
-    for number, raw in enumerate(read_rows(PoolConfig(path=path))):
-        row = renamed(raw, columns or {}, path)
-        if number == 0 and not {"chosen", "rejected"} <= set(row):
-            raise DataError(
-                f"{path}: labelled pairs need the columns chosen and rejected beside prompt or"
-                f" messages; it has {sorted(row)}"
-            )
+    found: set[str] = set()
+    for raw in read_rows(PoolConfig(path=path), dropping(dropped, "labelled")):
+        found.update(raw)
+        row = renamed(raw, columns or {})
         made = _pair(row, path.rstrip("/").rpartition("/")[2], max_chars)
         if isinstance(made, ResponsePair) and made.id in seen:
             made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same pair stands above")
@@ -65,6 +63,12 @@ def build_labelled(
             dropped.append(made)
         if max_pairs is not None and len(pairs) == max_pairs:
             break
+    check_names(found, columns or {}, path)
+    if not pairs and found and not {"chosen", "rejected"} <= found | set(columns or {}):
+        raise DataError(
+            f"{path}: labelled pairs need the columns chosen and rejected beside prompt or"
+            f" messages; it has {sorted(found)}"
+        )
     if not pairs:
         raise nothing_usable(path, "pair", dropped)
     return list(write_rows(folder, pairs, dropped, shard_size, ResponsePair))
@@ -75,6 +79,8 @@ def nothing_usable(path: str, what: str, dropped: Sequence[DroppedRow]) -> DataE
     counts = Counter(drop.reason for drop in dropped)
     reasons = ", ".join(f"{reason.value} {n}" for reason, n in counts.items())
     line = f"{path}: no usable {what}; dropped rows: {reasons or 'none'}"
+    if set(counts) == {DropReason.UNREADABLE}:
+        line += f"; {dropped[0].row_id}: {dropped[0].detail}"
     if counts[DropReason.IN_TRAINING]:
         line += "; the run trains on the prompts of this file: name another, or use another run_dir"
     return DataError(line)
@@ -101,17 +107,18 @@ def _pair(row: dict[str, Any], source: str, max_chars: int) -> ResponsePair | Dr
     )
 
 
-def renamed(row: dict[str, Any], columns: Mapping[str, str], path: str) -> dict[str, Any]:
-    """A row with the columns `columns` names under our names for them.
-
-    Raises:
-        DataError: the file has no such column.
-    """
+def check_names(found: Collection[str], columns: Mapping[str, str], path: str) -> None:
+    """Raises DataError where no row of a file has a column that `columns` names."""
     for ours, theirs in columns.items():
-        if theirs not in row:
-            raise DataError(f"{path}: no column {theirs!r} (for {ours}); it has {sorted(row)}")
-    named = {ours: row[theirs] for ours, theirs in columns.items()}
-    if {"prompt", "messages"} & set(named):
+        if found and theirs not in found:
+            raise DataError(f"{path}: no column {theirs!r} (for {ours}); it has {sorted(found)}")
+
+
+def renamed(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """A row with the columns `columns` names under our names for them, where it has them."""
+    named = {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
+    row = {name: value for name, value in row.items() if name not in columns}
+    if {"prompt", "messages"} & set(columns):
         # Of the usual names another one would come first.
         row = {name: value for name, value in row.items() if name not in PROMPT_COLUMNS}
     return row | named

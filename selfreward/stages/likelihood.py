@@ -52,6 +52,9 @@ def read_responses(url: str, stored: Stored) -> list[ScoredRow]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likelihood:
     stored: Stored
+    end: str = ""
+    """What the chat template ends a turn with: scored behind each response that ended by itself,
+    since the model drew it too. Empty: the text alone."""
     name: str = "likelihood"
     out_type: type[ResponseLikelihood] = ResponseLikelihood
 
@@ -62,7 +65,7 @@ class Likelihood:
         self, rows: Sequence[ScoredRow], generate: Generate
     ) -> list[RowResult[ResponseLikelihood]]:
         asked = [(row, response) for row in rows for response in row.responses]
-        completions = await generate([_request(row, response) for row, response in asked])
+        completions = await generate([_request(row, response, self.end) for row, response in asked])
         results = {row.id: RowResult[ResponseLikelihood](row.id) for row in rows}
         for (row, response), completion in zip(asked, completions, strict=True):
             result = results[row.id]
@@ -84,11 +87,11 @@ class Likelihood:
         return list(results.values())
 
 
-def _request(row: ScoredRow, response: Response) -> GenerationRequest:
+def _request(row: ScoredRow, response: Response, end: str) -> GenerationRequest:
     return GenerationRequest(
         id=f"{response.id}/likelihood",
         purpose="score",
         messages=row.messages,
         sampling=_SAMPLING,
-        target=response.text,
+        target=response.text + ("" if response.finish_reason == "length" else end),
     )

@@ -14,7 +14,7 @@ from selfreward.judging.filters import NearDuplicateIndex, exact_key
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, Instruction, derived_seed
 from selfreward.stages.held_out import NOTHING, HeldOut
-from selfreward.stages.sources import check_columns, read_rows, to_instruction
+from selfreward.stages.sources import check_columns, dropping, read_rows, to_instruction
 from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
 
 
@@ -40,7 +40,8 @@ def build_pool(
     """
     kept: list[Instruction] = []
     dropped: list[DroppedRow] = []
-    items = _instructions(config)
+    columns: set[str] = set()
+    items = _instructions(config, dropped, columns)
     if config.shuffle and config.max_instructions:
         items = _in_order_of_hash(items, seed)
     for item in _deduplicated(items, config, seed, held_out.keys()):
@@ -50,6 +51,8 @@ def build_pool(
             kept.append(item)
             if config.max_instructions and len(kept) == config.max_instructions:
                 break
+    if columns:
+        check_columns(columns, config.columns, config.path)
     _check_usable(config, kept, dropped, sizes)
     if config.shuffle:
         kept.sort(key=lambda ins: _place(ins, seed))
@@ -70,10 +73,12 @@ def build_pool(
     return summaries
 
 
-def _instructions(config: PoolConfig) -> Iterator[Instruction | DroppedRow]:
-    for number, row in enumerate(read_rows(config)):
-        if number == 0:
-            check_columns(row, config.columns, config.path)
+def _instructions(
+    config: PoolConfig, unreadable: list[DroppedRow], columns: set[str]
+) -> Iterator[Instruction | DroppedRow]:
+    """One item for each row; lines that are no rows go to `unreadable`, names to `columns`."""
+    for row in read_rows(config, dropping(unreadable, "pool")):
+        columns.update(row)
         source = config.path.rstrip("/").rpartition("/")[2]
         yield to_instruction(row, config.columns, source, config.max_instruction_chars)
 
@@ -145,6 +150,9 @@ def _check_usable(
     reasons = sorted({d.reason.value for d in dropped})
     why = f"; {len(dropped)} rows were dropped ({', '.join(reasons)})" if dropped else ""
     if not kept:
+        # A file of another format has nothing but such lines: the first says what is wrong.
+        if reasons == [DropReason.UNREADABLE.value]:
+            why += f"; {dropped[0].row_id}: {dropped[0].detail}"
         raise DataError(f"{config.path}: no usable instruction{why}")
     cut = " (pool.max_instructions)" if len(kept) == config.max_instructions else ""
     raise DataError(

@@ -18,6 +18,7 @@ from selfreward.records_custom_llm import Ranking
 from selfreward.stages.labelled import write_rows
 from selfreward.stages.row_files import (
     SettingNames,
+    Unreadable,
     dataset_rows,
     expand,
     file_rows,
@@ -26,6 +27,7 @@ from selfreward.stages.row_files import (
 from selfreward.stages.scored import has_lists
 from selfreward.stages.sources import (
     clean_text,
+    dropping,
     is_sample,
     read_rows,
     to_instruction,
@@ -93,29 +95,29 @@ def build_rankings(
     )
 
 
-def _rows(path: str, num_made: int, seed: int) -> Iterator[dict[str, Any]]:
+def _rows(path: str, num_made: int, seed: int, unreadable: Unreadable) -> Iterator[dict[str, Any]]:
     if path == SAMPLE:
         from selfreward.stages.sample_tasks import ranking_rows
 
         yield from ranking_rows(num_made, seed)
     elif is_sample(path):
-        yield from read_rows(PoolConfig(path=path))
+        yield from read_rows(PoolConfig(path=path), unreadable)
     elif (kind := guess_format(path)) == "dataset":
         yield from dataset_rows(path, "train", None, _NAMES)
     else:
         for url in expand(path, _NAMES):
-            yield from file_rows(url, kind)
+            yield from file_rows(url, kind, unreadable)
 
 
 def _read(path: str, num_made: int, max_chars: int, seed: int) -> Iterator[Ranking | DroppedRow]:
     source = path.rstrip("/").rpartition("/")[2]
     scored: dict[tuple[str, str], tuple[Instruction, list[tuple[str, float]]]] = {}
-    for number, row in enumerate(_rows(path, num_made, seed)):
-        if number == 0 and not _has_ranking(row):
-            raise DataError(
-                f"{path}: rankings need the columns responses, or response and score, or chosen"
-                f" and rejected, beside messages or prompt; it has {sorted(row)}"
-            )
+    columns: set[str] = set()
+    fits = False
+    unreadable: list[DroppedRow] = []
+    for row in _rows(path, num_made, seed, dropping(unreadable, "rankings")):
+        columns.update(row)
+        fits = fits or _has_ranking(row)
         asked = to_instruction(row, ColumnsConfig(), source, max_chars)
         if isinstance(asked, DroppedRow):
             yield replace(asked, stage="rankings")
@@ -126,6 +128,12 @@ def _read(path: str, num_made: int, max_chars: int, seed: int) -> Iterator[Ranki
         else:
             group = scored.setdefault((asked.id, str(row.get("group") or "")), (asked, []))
             group[1].append((row["response"], -score))
+    if columns and not fits:
+        raise DataError(
+            f"{path}: rankings need the columns responses, or response and score, or chosen"
+            f" and rejected, beside messages or prompt; it has {sorted(columns)}"
+        )
+    yield from unreadable
     for asked, answers in scored.values():
         yield _ranking(asked, [text for text, _ in answers], [place for _, place in answers])
 

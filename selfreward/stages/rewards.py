@@ -45,6 +45,8 @@ class AnswerRankings:
 
     sampling: SamplingConfig
     seed: int
+    max_rows: int | None = None
+    """Rankings of a shard whose prompts are answered, the first ones; None: all."""
     name: str = "answer_rankings"
     out_type: type[TaskAnswer] = TaskAnswer
 
@@ -57,7 +59,7 @@ class AnswerRankings:
                 # The best answer that people saw.
                 target=row.responses[row.ranks.index(min(row.ranks))],
             )
-            for row in read_records(inputs[0], Ranking)
+            for row in read_records(inputs[0], Ranking)[: self.max_rows]
         ]
 
     async def process(

@@ -8,7 +8,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -35,6 +35,14 @@ class SettingNames:
 
 
 POOL_NAMES = SettingNames()
+
+Unreadable = Callable[[str, str], None]
+"""Told of each line that holds no row: where it is, and why."""
+
+
+def refuse_line(where: str, why: str) -> None:
+    """Raises DataError: for files in which every line is meant to be a row."""
+    raise DataError(f"{where}: {why}")
 
 
 def guess_format(path: str) -> str:
@@ -66,13 +74,15 @@ def _line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def file_rows(url: str, kind: str) -> Iterator[dict[str, Any]]:
+def file_rows(
+    url: str, kind: str, unreadable: Unreadable = refuse_line
+) -> Iterator[dict[str, Any]]:
     """Yields the rows of one file, whose kind is `parquet` or `jsonl`."""
     if kind == "parquet":
         yield from _parquet_rows(url)
         return
     with open_text(url) as file:
-        yield from jsonl_lines(file, url)
+        yield from jsonl_lines(file, url, unreadable)
 
 
 @contextmanager
@@ -93,20 +103,22 @@ def open_text(url: str) -> Iterator[TextIO]:
         raise DataError(f"cannot read {url}: {_line(error)}") from None
 
 
-def jsonl_lines(file: Iterable[str], url: str) -> Iterator[dict[str, Any]]:
-    """Yields the objects of lines of JSON; `url` is what an error names."""
+def jsonl_lines(
+    file: Iterable[str], url: str, unreadable: Unreadable = refuse_line
+) -> Iterator[dict[str, Any]]:
+    """Yields the objects of lines of JSON; `url` is what is named of lines that are none."""
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError:
-            raise DataError(
-                f"{url}, line {number}: not JSON; one object a line is wanted"
-            ) from None
-        if not isinstance(row, dict):
-            raise DataError(f"{url}, line {number}: a {type(row).__name__}, not an object")
-        yield row
+        except (ValueError, RecursionError):
+            unreadable(f"{url}, line {number}", "not JSON; one object a line is wanted")
+            continue
+        if isinstance(row, dict):
+            yield row
+        else:
+            unreadable(f"{url}, line {number}", f"a {type(row).__name__}, not an object")
 
 
 def _parquet_rows(url: str) -> Iterator[dict[str, Any]]:

@@ -10,8 +10,8 @@ from selfreward.judging.filters import exact_key
 from selfreward.records import DroppedRow, DropReason
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.in_training import NO_TRAINING, InTraining
-from selfreward.stages.labelled import nothing_usable, renamed, write_rows
-from selfreward.stages.sources import clean_text, read_rows, to_instruction
+from selfreward.stages.labelled import check_names, nothing_usable, renamed, write_rows
+from selfreward.stages.sources import clean_text, dropping, read_rows, to_instruction
 from selfreward.storage.shards import ShardSummary
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
@@ -87,13 +87,12 @@ def read_scored(
     seen: set[str] = set()
     known = trained.keys()
     source = path.rstrip("/").rpartition("/")[2]
-    for raw in read_rows(PoolConfig(path=path)):
-        row = renamed(raw, columns or {}, path)
-        if not has_lists(row) and not (is_scored(row) and "scale" in row):
-            raise DataError(
-                f"{path}: scored responses need the columns messages (or prompt), response, score"
-                f" and scale; it has {sorted(row)}"
-            )
+    found: set[str] = set()
+    fits = False
+    for raw in read_rows(PoolConfig(path=path), dropping(dropped, "labelled")):
+        found.update(raw)
+        row = renamed(raw, columns or {})
+        fits = fits or has_lists(row) or (is_scored(row) and "scale" in row)
         for one in _single_responses(row):
             made = _scored(one, source, max_chars)
             if isinstance(made, ScoredResponse) and made.id in seen:
@@ -107,6 +106,12 @@ def read_scored(
                 dropped.append(made)
         if max_rows is not None and len(rows) >= max_rows:
             break
+    check_names(found, columns or {}, path)
+    if found and not fits:
+        raise DataError(
+            f"{path}: scored responses need the columns messages (or prompt), response, score"
+            f" and scale; it has {sorted(found)}"
+        )
     if not rows:
         raise nothing_usable(path, "scored response", dropped)
     return rows, dropped
@@ -127,6 +132,9 @@ def _scored(row: dict[str, Any], source: str, max_chars: int) -> ScoredResponse 
     found = to_instruction(row, ColumnsConfig(), source, max_chars)
     if isinstance(found, DroppedRow):
         return _drop(found.row_id, found.reason, found.detail)
+    missing = [name for name in ("response", "score", "scale") if name not in row]
+    if missing:
+        return _drop(found.id, DropReason.MISSING_COLUMN, f"no {' and no '.join(missing)}")
     text = row["response"]
     if not isinstance(text, str) or not text.strip():
         return _drop(found.id, DropReason.EMPTY_RESPONSE, "the response has no text")

@@ -27,7 +27,7 @@ from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import write_rows, write_shards
 from selfreward.stages.scored import read_scored
-from selfreward.stages.sources import ROLES, clean_text, read_rows, to_instruction
+from selfreward.stages.sources import ROLES, clean_text, dropping, read_rows, to_instruction
 from selfreward.storage.shards import RowResult, ShardSummary, read_records
 
 HUMAN = ModelRef(name="human", iteration=0, fingerprint="human")
@@ -59,12 +59,11 @@ def build_ift(
     trained = HeldOut(instructions=pool).keys()
     seen: set[str] = set()
     for path in paths:
-        for number, row in enumerate(read_rows(PoolConfig(path=path))):
-            if number == 0 and not _has_response(row):
-                raise DataError(
-                    f"{path}: seeds need the column response beside messages, prompt or"
-                    f" instruction, or messages that end with the answer; it has {sorted(row)}"
-                )
+        columns: set[str] = set()
+        fits = False
+        for row in read_rows(PoolConfig(path=path), dropping(dropped, "seeds")):
+            columns.update(row)
+            fits = fits or _has_response(row)
             made = _answered(row, path.rstrip("/").rpartition("/")[2], max_chars)
             if isinstance(made, AnsweredInstruction):
                 key = exact_key(made.instruction.messages)
@@ -77,6 +76,11 @@ def build_ift(
                 kept.append(made)
             else:
                 dropped.append(made)
+        if columns and not fits:
+            raise DataError(
+                f"{path}: seeds need the column response beside messages, prompt or"
+                f" instruction, or messages that end with the answer; it has {sorted(columns)}"
+            )
     # By a hash of the content: the same rows in another order give the same seeds.
     kept.sort(key=lambda row: (derived_seed(seed, "seeds", row.id), row.id))
     kept = kept[:max_rows]

@@ -4,10 +4,11 @@ Rows that cannot be an instruction become drops with a reason; only a source tha
 at all, or that has none of the wanted columns, is an error.
 """
 
+import difflib
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.resources import files as package_files
 from typing import Any
 
@@ -15,11 +16,13 @@ from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.records import DroppedRow, DropReason, Instruction, Message
 from selfreward.stages.row_files import (
+    Unreadable,
     dataset_rows,
     expand,
     file_rows,
     guess_format,
     jsonl_lines,
+    refuse_line,
 )
 
 _SHIPPED = "sample:"
@@ -38,8 +41,10 @@ ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assi
 ROLES |= {"system": "system", "prompter": "user", "bot": "assistant", "model": "assistant"}
 
 
-def read_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
+def read_rows(config: PoolConfig, unreadable: Unreadable = refuse_line) -> Iterator[dict[str, Any]]:
     """Yields the source's rows as dictionaries, without holding the source in memory.
+
+    `unreadable` is told of each line that is no row; by default it is an error.
 
     Raises:
         DataError: the path is missing or unreadable; one line names it and the mend.
@@ -52,7 +57,19 @@ def read_rows(config: PoolConfig) -> Iterator[dict[str, Any]]:
         yield from dataset_rows(config.path, config.dataset_split, config.dataset_config)
         return
     for url in expand(config.path):
-        yield from file_rows(url, kind)
+        yield from file_rows(url, kind, unreadable)
+
+
+def dropping(dropped: list[DroppedRow], stage: str) -> Unreadable:
+    """For `read_rows`: notes lines that are no rows among the rows that a stage dropped."""
+
+    def drop(where: str, why: str) -> None:
+        row_id = where.rpartition("/")[2]
+        dropped.append(
+            DroppedRow(row_id=row_id, stage=stage, reason=DropReason.UNREADABLE, detail=why)
+        )
+
+    return drop
 
 
 def to_instruction(
@@ -99,18 +116,23 @@ def _drop(row: dict[str, Any], reason: DropReason, detail: str) -> DroppedRow:
     return DroppedRow(row_id=clean_text(shown), stage="pool", reason=reason, detail=detail)
 
 
-def check_columns(first_row: dict[str, Any], columns: ColumnsConfig, path: str) -> None:
-    """Raises DataError when a pool has no column that can hold an instruction."""
+def check_columns(found: Collection[str], columns: ColumnsConfig, path: str) -> None:
+    """Raises DataError when a pool lacks a column that is named, or any that can hold an
+    instruction; `found` are those that one row or another has."""
+    has = f"it has {sorted(found)}"
     for wanted in columns.model_dump().values():
-        if wanted is not None and wanted not in first_row:
-            raise DataError(
-                f"{path}: no column {wanted!r}; it has {sorted(first_row)}; set pool.columns"
-            )
-    known = [columns.messages, columns.instruction, *_MESSAGES, *_INSTRUCTION]
-    if not any(name in first_row for name in known if name):
+        if wanted is not None and wanted not in found:
+            near = difflib.get_close_matches(wanted, found, n=1)
+            nearest = f", {near[0]!r} among them" if near else ""
+            raise DataError(f"{path}: no column {wanted!r}; {has}{nearest}; set pool.columns")
+    usual = (*_MESSAGES, *_INSTRUCTION)
+    known = {columns.messages, columns.instruction, *usual}
+    if known.isdisjoint(found):
+        near = [name for name in sorted(found) if difflib.get_close_matches(name, usual, n=1)]
+        example = near[0] if near else "COLUMN"
         raise DataError(
-            f"{path}: no column holds instructions; it has {sorted(first_row)}; name one with"
-            " pool.columns.messages or pool.columns.instruction"
+            f"{path}: no column holds instructions; {has}; name one with"
+            f" pool.columns.instruction={example} or pool.columns.messages={example}"
         )
 
 

@@ -249,11 +249,13 @@ class AnswerTasks:
 
     sampling: SamplingConfig
     seed: int
+    max_rows: int | None = None
+    """Items of a shard that are answered, the first ones; None: all."""
     name: str = "answer_tasks"
     out_type: type[TaskAnswer] = TaskAnswer
 
     def read(self, inputs: Sequence[str]) -> list[TaskItem]:
-        return read_records(inputs[0], TaskItem)
+        return read_records(inputs[0], TaskItem)[: self.max_rows]
 
     async def process(
         self, rows: Sequence[TaskItem], generate: Generate
