@@ -150,6 +150,23 @@ PAPER = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("quickstart", 3), ("self_taught_cpu", 16), ("learning_cpu", 10), ("self_rewarding_cpu", 10)],
+)
+def test_a_kill_costs_a_cpu_recipe_some_steps_and_no_training(name: str, most: int) -> None:
+    config = recipe(name)
+    trainings = [config.training]
+    if config.loop.kind == "self_rewarding":
+        trainings.append(config.seed_training)
+    for training in trainings:
+        every = training.checkpoint_every_steps or training.eval_every_steps
+        assert every is not None
+        assert every <= most
+    # Where checkpoints are chosen among, there is something to choose by.
+    assert config.training.eval_every_steps is None or config.evaluation.validation_pairs >= 24
+
+
 @pytest.mark.parametrize("key", PAPER)
 def test_70b_recipe_has_the_papers_setting(key: str) -> None:
     assert value(recipe("self_taught_70b"), key) == PAPER[key]
