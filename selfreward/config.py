@@ -236,8 +236,9 @@ class EvaluationConfig(Section):
     heldout_pairs: int = Field(default=64, ge=2)
     """Instructions kept out of training, whose constructed pairs measure every judge."""
     kl_prompts: int = Field(default=64, ge=0)
-    """Held-out instructions that a model of the self-rewarding loop answers once more, at
-    temperature 1 and without a cut of the distribution, for its KL to M0; 0 measures none."""
+    """Held-out instructions that a model of the self-rewarding loop, or of a stage of one's own
+    LLM that learns from preferences or rewards, answers once more, at temperature 1 and without a
+    cut of the distribution, for its KL to the model before; 0 measures none."""
     validation_pairs: int = Field(default=32, ge=0)
     """Further instructions, kept for choosing the best checkpoint."""
     labelled_pairs: tuple[DataPath, ...] = ()

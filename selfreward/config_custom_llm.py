@@ -216,8 +216,8 @@ class OnlineConfig(Section):
 
     reward: Literal["reward_model", "judge", "checks", "verdict"] = "reward_model"
     """`reward_model`: `reward_model.path` or the one trained before; `judge`: the score of `model`
-    with `rating`; `checks`: share of an item's checks that pass; `verdict`: trains a judge, 1 for a right
-    verdict (J1, arXiv 2505.10320)."""
+    with `rating`; `checks`: share of an item's checks that pass; `verdict`: trains a judge, 1 for
+    a right verdict (J1, arXiv 2505.10320)."""
     prompts: tuple[DataPath, ...] = ()
     """Files of {messages, checks?} or, for `verdict`, of {prompt, chosen, rejected}; empty: the
     prompts of the rankings, or with `checks` those of instruction tuning."""

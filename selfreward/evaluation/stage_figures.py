@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 from selfreward.config import EvaluationConfig
+from selfreward.evaluation.online_figures import online_figures
 from selfreward.evaluation.rewarding import kl_figures
 from selfreward.judging.checks import check_answer, follow_rates
 from selfreward.metrics.intervals import bootstrap_interval
@@ -19,7 +20,7 @@ from selfreward.reports.stages import Change, Figure, StageFigures
 from selfreward.storage import files
 from selfreward.storage.shards import read_records, sealed_shards
 
-Purpose = Literal["general", "domain", "tasks", "instructions", "rewards"]
+Purpose = Literal["general", "domain", "tasks", "instructions", "rewards", "online"]
 """What a stage is for: the figure in which its model is compared with the one before."""
 
 RecordT = TypeVar("RecordT")
@@ -43,6 +44,10 @@ class Measured:
     likelihoods: tuple[str, str] | None = None
     """Folders of ResponseLikelihood shards of the same answers: of this model, and of the one KL
     is measured to."""
+    start_likelihoods: tuple[str, str] | None = None
+    """The same to the model the stage started from, where that is another one."""
+    online: str | None = None
+    """Folder of the online training, whose manifest has its evaluations."""
     reward_model: str | None = None
     """Folder of ScoredRanking shards, where the stage trained a reward model."""
 
@@ -54,7 +59,8 @@ def stage_figures(
     config: EvaluationConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """Returns `{"figures": …, "details": …}`: the row of the table, and all that was measured.
+    """Returns `{"figures": …, "details": …, "notes": …}`: the row of the table, all that was
+    measured, and lines on what the figures do not show.
 
     `before` is the model the stage began with, `purpose` what the stage is for.
     """
@@ -66,12 +72,31 @@ def stage_figures(
         instruction_following=_instructions(now, config, seed, details),
         mean_reward=_reward(now, config, seed),
         reward_model_accuracy=_reward_model(now, config, seed, details),
-        kl=_kl(now, config, seed, details),
+        kl=_kl(now.likelihoods, "kl", config, seed, details),
         change=None
         if before is None or purpose is None
         else _change(before, now, purpose, config, seed, details),
     )
-    return {"figures": figures.to_dict(), "details": details}
+    _kl(now.start_likelihoods, "kl_to_start", config, seed, details)
+    return {"figures": figures.to_dict(), "details": details, "notes": _notes(now, details)}
+
+
+def _notes(now: Measured, details: dict[str, Any]) -> list[str]:
+    notes = []
+    for what, folder in (("tasks", now.tasks), ("instructions", now.instructions)):
+        answers = [] if folder is None else _all(folder, TaskAnswer)
+        cut = sum(answer.response.finish_reason == "length" for answer in answers)
+        if answers:
+            details.setdefault("truncated", {})[what] = cut / len(answers)
+        if cut:
+            notes.append(
+                f"{now.stage}: {cut} of {len(answers)} answers to {what} were cut at max_tokens"
+            )
+    online = details.get("online", {})
+    for name in ("accuracy", "right_in_both_orders"):
+        if None not in (told := online.get(name, [None])):
+            notes.append(f"{now.stage}: {name.replace('_', ' ')} {told[0]:.3f} to {told[1]:.3f}")
+    return notes
 
 
 def read_likelihoods(url: str) -> dict[str, list[DocumentNll]]:
@@ -147,12 +172,16 @@ def _mean(values: Sequence[float], config: EvaluationConfig, seed: int) -> Figur
 
 
 def _kl(
-    now: Measured, config: EvaluationConfig, seed: int, details: dict[str, Any]
+    likelihoods: tuple[str, str] | None,
+    name: str,
+    config: EvaluationConfig,
+    seed: int,
+    details: dict[str, Any],
 ) -> Figure | None:
-    report = None if now.likelihoods is None else kl_figures(*now.likelihoods, config, seed)
+    report = None if likelihoods is None else kl_figures(*likelihoods, config, seed)
     if report is None:
         return None
-    details["kl"] = report
+    details[name] = report
     interval = report["kl_ci"]
     return Figure(value=report["kl"], ci=None if interval is None else tuple(interval))
 
@@ -193,6 +222,7 @@ def _reward_model(
     return Figure(value=report.accuracy, ci=report.accuracy_ci)
 
 
+# What `online` is for depends on the reward: `online_figures` names it.
 _WHAT: dict[Purpose, str] = {
     "general": "bits per byte of general text",
     "domain": "bits per byte of domain text",
@@ -210,6 +240,11 @@ def _change(
     seed: int,
     details: dict[str, Any],
 ) -> Change | None:
+    if purpose == "online":
+        if now.online is None:
+            return None
+        change, details["online"] = online_figures(now.online, config, seed)
+        return change
     if purpose in ("general", "domain"):
         if before.text is None or now.text is None:
             return None

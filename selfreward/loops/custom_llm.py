@@ -146,6 +146,10 @@ class _Stages:
         measuring.text(number, f"{number} {stage}", self.model)
         measuring.answers(number, self.model)
         measuring.rewards(number, self.model)
+        if stage == "reinforce":
+            sticks.reference = sticks.reference or start
+            measuring.online(number)
+        measuring.distance(number, self.model, start)
         if stage == "prefer":
             measuring.reward_model(number)
             measuring.conclude(before)
@@ -153,8 +157,9 @@ class _Stages:
         self._point(stage)
 
     def _purpose(self, stage: Stage) -> Purpose:
-        if stage == "reinforce" and self.run.config.custom_llm.online.reward == "checks":
-            return "instructions"
+        by_model = self.run.config.custom_llm.online.reward == "reward_model"
+        if stage == "reinforce" and (not by_model or self.sticks.rankings is None):
+            return "online"
         return _PURPOSES[stage]
 
     def _point(self, stage: Stage) -> None:

@@ -1,35 +1,31 @@
 """Steps that measure the model of a stage: on text, on exercises, by rewards, and in a table."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import ray
 
+from selfreward.config import SamplingConfig
 from selfreward.config_custom_llm import TasksConfig
 from selfreward.config_loading import identity
 from selfreward.engines.client import EngineClient
-from selfreward.engines.models import folder_on_this_node
 from selfreward.errors import EngineTimeoutError, own_error_in
 from selfreward.evaluation.stage_figures import Measured, Purpose, stage_figures
 from selfreward.layout import join
 from selfreward.loops.llm_data import Splits
+from selfreward.loops.llm_model_tasks import measure_text, turn_end
 from selfreward.loops.llm_text import Corpus
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.sources import TASK_TIMEOUT_S, Source, fill, on_cluster, output_of
 from selfreward.loops.steps import Run
-from selfreward.records_custom_llm import Document
 from selfreward.reports.stages import StageFigures, change_line
 from selfreward.stages.likelihood import Likelihood
 from selfreward.stages.rewards import AnswerRankings, RewardAnswers, ScoreRankings
 from selfreward.stages.runner import StageLogic
 from selfreward.stages.tasks import AnswerTasks
 from selfreward.storage import files
-from selfreward.storage.shards import read_records, sealed_shards
-
-MEASURE_TOKENS = 8192
-"""Padded tokens that go through the model at once when text is measured."""
-PROBE_TOKENS = 10
+from selfreward.storage.shards import sealed_shards
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +38,8 @@ class Yardsticks:
     rankings: Splits | None = None
     reward_model: PlacedModel | None = None
     reference: PlacedModel | None = None
-    """The model that KL is measured to: the one preferences were first learnt from."""
+    """The model that KL is measured to: the one preferences were first learnt from, or where none
+    were, the one online training started from."""
 
 
 class Measuring:
@@ -107,8 +104,7 @@ class Measuring:
         return self._answered(number, what, logic, splits.heldout, model, recipe).folder
 
     def rewards(self, number: int, model: PlacedModel) -> None:
-        """Rewards of its own answers, and how far it is from the reference; only where there is a
-        reward model."""
+        """Rewards of its own answers; only where there is a reward model."""
         sticks, run = self.sticks, self.run
         scorer = sticks.reward_model
         if sticks.rankings is None or scorer is None:
@@ -122,16 +118,59 @@ class Measuring:
             model,
             {"sampling": identity(sampling)},
         )
-        measured = self._measured[number]
-        reference = sticks.reference
-        if reference is not None and reference.ref.fingerprint != model.ref.fingerprint:
-            both = [
-                self._answered(number, what, Likelihood(stored="tasks"), answers, of, {}).folder
-                for what, of in (("own_likelihood", model), ("reference_likelihood", reference))
-            ]
-            measured = replace(measured, likelihoods=(both[0], both[1]))
         rewards = self._scored(number, "rewards", RewardAnswers(), answers, scorer)
-        self._measured[number] = replace(measured, rewards=rewards.folder)
+        self._measured[number] = replace(self._measured[number], rewards=rewards.folder)
+
+    def distance(self, number: int, model: PlacedModel, start: PlacedModel) -> None:
+        """How likely answers drawn for it are to the model, to the reference and to the stage's own
+        `start`: what KL is estimated from (`metrics.likelihoods.kl_report`).
+
+        They are drawn from the whole distribution, at most about `evaluation.kl_prompts` of them;
+        those cut at the limit are as good.
+        """
+        run, reference = self.run, self.sticks.reference
+        wanted = run.config.evaluation.kl_prompts
+        asked = self.sticks.rankings or self.sticks.instructions or self.sticks.tasks
+        if reference is None or asked is None or not wanted:
+            return
+        sampling = SamplingConfig(
+            temperature=1.0,
+            top_p=1.0,
+            max_tokens=run.config.custom_llm.instruction_tuning.sampling.max_tokens,
+        )
+        kind = AnswerTasks if self.sticks.rankings is None else AnswerRankings
+        logic = kind(
+            sampling=sampling,
+            seed=run.config.loop.seed,
+            # As many of each shard, at least `kl_prompts` together.
+            max_rows=-(-wanted // len(sealed_shards(asked.heldout.folder))),
+        )
+        recipe = {"sampling": identity(sampling), "kl_prompts": wanted}
+        answers = self._answered(number, "kl_answers", logic, asked.heldout, model, recipe)
+        end = on_cluster(run, turn_end, model, run.config.model.trust_remote_code)
+        scored = {
+            what: self._answered(
+                number, what, Likelihood(stored="tasks", end=end), answers, of, {"end": end}
+            ).folder
+            for what, of in (
+                ("kl_own_likelihood", model),
+                ("kl_reference_likelihood", reference),
+                ("kl_start_likelihood", start),
+            )
+            if what != "kl_start_likelihood" or start.ref.fingerprint != reference.ref.fingerprint
+        }
+        own = scored["kl_own_likelihood"]
+        to_start = scored.get("kl_start_likelihood")
+        self._measured[number] = replace(
+            self._measured[number],
+            likelihoods=(own, scored["kl_reference_likelihood"]),
+            start_likelihoods=None if to_start is None else (own, to_start),
+        )
+
+    def online(self, number: int) -> None:
+        """Rewards of the evaluation prompts, as they were measured in training."""
+        folder = self.run.layout.training(number)
+        self._measured[number] = replace(self._measured[number], online=folder)
 
     def reward_model(self, number: int) -> None:
         """The reward model's scores of answers that people ranked and it was not trained on."""
@@ -165,8 +204,9 @@ class Measuring:
         )
         files.write_json(join(run.layout.evaluation(number), "stage.json"), report)
         said = change_line(StageFigures.from_dict(report["figures"]))
-        if is_new and said is not None:
-            run.display.line(said)
+        if is_new:
+            for line in (*report["notes"], *([] if said is None else [said])):
+                run.display.line(line)
 
     def _answered(
         self,
@@ -211,43 +251,3 @@ class Measuring:
         }
         folder = join(self.run.layout.evaluation(number), what)
         return fill(self.run, title, logic, output_of(folder, rows, full), ask)
-
-
-def measure_text(
-    model: PlacedModel,
-    documents: dict[str, list[str]],
-    length: int,
-    probe: str,
-    precision: Literal["bf16", "fp32"],
-) -> dict[str, Any]:
-    """Log-likelihoods of documents by corpus, and the next tokens of a text; one task's work.
-
-    Raises:
-        ModelNotFoundError: this node cannot reach the model.
-    """
-    import torch
-
-    from selfreward.training.next_token import next_tokens
-    from selfreward.training.setup import quiet_libraries, set_threads
-    from selfreward.training.text_likelihood import document_nlls
-
-    quiet_libraries()
-    set_threads(1)
-    folder = folder_on_this_node(model.ref, model.location)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = {
-        name: [
-            asdict(nll)
-            for nll in document_nlls(
-                folder,
-                [d for url in urls for d in read_records(url, Document)],
-                max_length=length,
-                max_padded_tokens=MEASURE_TOKENS,
-                device=device,
-                precision=precision if device.type == "cuda" else "fp32",
-            )
-        ]
-        for name, urls in documents.items()
-    }
-    tokens = next_tokens(folder, probe, PROBE_TOKENS, device=device)
-    return {"documents": found, "next_tokens": [[t.token, t.probability] for t in tokens]}

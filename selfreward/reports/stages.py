@@ -96,7 +96,8 @@ class StageFigures:
     """Share of held-out preferences whose better answer the reward model scores higher."""
     mean_reward: Figure | None = None
     kl: Figure | None = None
-    """To the model that online training started from, in nats."""
+    """To the model that preferences were first learnt from, or where none were, that online
+    training started from; in nats a response, on answers drawn at temperature 1."""
     change: Change | None = None
     """None for the model before the first stage."""
 
