@@ -213,6 +213,15 @@ class EngineLoop:
             os._exit(1)
 
 
+def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *args: Any) -> None:
+    """Calls in the loop of who waits; if that is closed, nobody waits any more."""
+    try:
+        loop.call_soon_threadsafe(call, *args)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
 class _Result:
     """The one finished output, as a future of the loop it was made in.
 
@@ -234,7 +243,7 @@ class _Result:
             if not self.future.done():
                 settle()
 
-        self._loop.call_soon_threadsafe(unless_gone)
+        _call_in(self._loop, unless_gone)
 
 
 class _Results:
@@ -245,10 +254,10 @@ class _Results:
         self._queue: asyncio.Queue[Any] = asyncio.Queue()
 
     def give(self, output: Any) -> None:
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, output)
+        _call_in(self._loop, self._queue.put_nowait, output)
 
     def fail(self, error: BaseException) -> None:
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, error)
+        _call_in(self._loop, self._queue.put_nowait, error)
 
     async def next(self) -> Any:
         output = await self._queue.get()
