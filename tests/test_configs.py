@@ -262,3 +262,22 @@ def test_dedicated_placement_doubles_the_70b_recipe() -> None:
     assert shortfall(bundles, [HEAD, NODE, NODE, NODE]) == (
         "the run needs 32 GPUs, the cluster has 24"
     )
+
+
+@pytest.mark.parametrize("name", ["custom_llm_cpu", "custom_llm_7b"])
+def test_every_stage_of_ones_own_llm_goes_on_in_its_middle(name: str) -> None:
+    section = recipe(name).custom_llm
+    for stage in ("pretraining", "continued_pretraining", "finetuning", "instruction_tuning"):
+        assert getattr(section, stage).training.checkpoint_every_steps, stage
+    assert section.rankings.training.checkpoint_every_steps
+    assert section.reward_model.training.checkpoint_every_steps
+    # Online training checkpoints at every evaluation.
+    assert section.online.eval_every < section.online.steps
+
+
+def test_7b_corpora_are_too_large_for_an_index_of_near_duplicates() -> None:
+    section = recipe("custom_llm_7b").custom_llm
+    # At some thousand tokens a document; the index takes about a million.
+    assert (section.continued_pretraining.token_budget or 0) / 1000 > 1_000_000
+    assert section.general.near_duplicate_threshold is None
+    assert section.domain.near_duplicate_threshold is None

@@ -1,4 +1,4 @@
-"""`--force`: what is removed so that a stage is done again, in both loops."""
+"""`--force`: what is removed so that a stage is done again, in all three loops."""
 
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,47 @@ def test_pairs_of_an_iteration_leave_those_that_all_are_measured_on(tmp_path: Pa
         remove_from(Layout(str(tmp_path)), "respond@2")
 
 
-# --- both ----------------------------------------------------------------------------------------
+# --- the stages of one's own LLM -----------------------------------------------------------------
+
+TEXT = {"corpus/general/train", "tokenizer", "initial", "iter_01/tokens", "iter_01/checkpoint"}
+TEXT |= {"iter_00/evaluation/text", "iter_01/evaluation/text", "iter_04/evaluation/text"}
+EXERCISES = {"tasks/finetuning/train", "tasks/instruction_tuning/heldout"}
+ANSWERED = {"iter_01/evaluation/tasks", "iter_01/evaluation/instructions"}
+INSTRUCTED = {"iter_04/examples", "iter_04/training", "iter_04/checkpoint"}
+ANSWERED_4 = {"iter_04/evaluation/tasks", "iter_04/evaluation/instructions"}
+RANKED = {"rankings/train", "iter_05/preferences", "iter_05/heldout_preferences"}
+REWARDED_4 = {"iter_04/evaluation/rewards"}
+OWN_4 = {"iter_04/evaluation/own_answers"}
+PREFERRED = {"iter_05/reward_model_checkpoint", "iter_05/training", "iter_05/checkpoint"}
+PREFERRED |= {"iter_05/evaluation/ranked", "iter_05/evaluation/tasks", "iter_06/checkpoint"}
+PREFERRED |= {"iter_06/evaluation/rewards"}
+OWN_LLM = TEXT | EXERCISES | ANSWERED | INSTRUCTED | ANSWERED_4 | RANKED | REWARDED_4 | OWN_4
+OWN_LLM |= PREFERRED
+
+
+def test_models_before_are_measured_anew_on_what_is_read_anew(tmp_path: Path) -> None:
+    # Their exercises and rankings are others, so their answers would be refused.
+    found = gone(tmp_path, "custom_llm", "rankings", OWN_LLM)
+    assert found == RANKED | OWN_4 | REWARDED_4 | PREFERRED
+    found = gone(tmp_path, "custom_llm", "tasks", OWN_LLM)
+    assert found == OWN_LLM - of(0, 1, among=TEXT) - {
+        "corpus/general/train",
+        "tokenizer",
+        "initial",
+    }
+
+
+def test_a_new_reward_model_scores_the_models_before_anew(tmp_path: Path) -> None:
+    found = gone(tmp_path, "custom_llm", "train@5", OWN_LLM)
+    assert found == PREFERRED | REWARDED_4, "their own answers stay"
+    found = gone(tmp_path, "custom_llm", "rankings@5", OWN_LLM)
+    rows = {"iter_05/preferences", "iter_05/heldout_preferences"}
+    assert found == PREFERRED | REWARDED_4 | rows
+    only_measured = {f for f in OWN_LLM if "/evaluation" in f}
+    assert gone(tmp_path, "custom_llm", "evaluate", OWN_LLM) == only_measured
+
+
+# --- all of them ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from selfreward.config_custom_llm import TokenizerConfig
 from selfreward.engines.chat_prompts import ChatPrompts
 from selfreward.errors import DataError, ModelNotFoundError
+from selfreward.loops.llm_text import tokenizer_lines
 from selfreward.records import Message
 from selfreward.records_custom_llm import Document
 from selfreward.stages.pack import Pack, PackTask, encode_documents
@@ -284,3 +285,14 @@ def test_sequences_of_one_text_do_not_stand_together(tmp_path: Path) -> None:
     assert sorted(of) == sorted(make_tiny_tokenizer()("a" * 20 + "b" * 20)["input_ids"])
     # In random order 39 neighbours are of different texts 20 times, give or take 3.1.
     assert 11 <= sum(x != y for x, y in pairwise(of)) <= 29
+
+
+def test_an_existing_tokenizer_that_changes_text_is_warned_of() -> None:
+    told = {"vocab_size": 512.0, "tokens_per_word": 1.5, "bytes_per_token": 4.0}
+    assert tokenizer_lines(told | {"round_trip_share": 1.0}) == [
+        "tokenizer: 512 tokens, 1.50 a word, 4.00 bytes each; 100.0% of the documents come back"
+        " unchanged"
+    ]
+    figure, warning = tokenizer_lines(told | {"round_trip_share": 0.25})
+    assert "25.0% of the documents come back unchanged" in figure
+    assert "it changes the other documents" in warning

@@ -25,6 +25,9 @@ class Stage:
     """Folders under the run."""
     each: tuple[str, ...] = ()
     """Folders under each iteration."""
+    measured: tuple[str, ...] = ()
+    """Folders of an iteration's evaluation that are made of it: also of the models before, which
+    stay."""
     first: int = 0
     """The first iteration that it, or its settings, have a part in; 0 is the seed's evaluation."""
     last: int | None = None
@@ -78,13 +81,21 @@ CUSTOM_LLM: dict[str, Stage] = {
     "tokenizer": Stage(once=("tokenizer",)),
     "initialise": Stage(once=("initialise", "initial")),
     "pack": Stage(each=("tokens", "held_tokens", "replay_tokens"), first=1, last=2),
-    "tasks": Stage(once=("tasks",), each=("examples",), first=3),
+    "tasks": Stage(
+        once=("tasks",), each=("examples",), measured=("tasks", "instructions"), first=3
+    ),
     "rankings": Stage(
-        once=("rankings",), each=("preferences", "heldout_preferences"), first=5, last=5
+        once=("rankings",),
+        each=("preferences", "heldout_preferences"),
+        measured=("own_answers",),
+        first=5,
+        last=5,
     ),
     "train": Stage(
         once=("online",),
         each=("reward_model_training", "reward_model_checkpoint", "training", "checkpoint"),
+        # By the reward model, the trained one or a named one.
+        measured=("rewards", "ranked"),
         first=1,
     ),
     "evaluate": Stage(each=("evaluation",)),
@@ -137,7 +148,8 @@ def remove_from(layout: Layout, force: str, kind: Kind = "self_taught") -> None:
 
     In the first iteration that is redone the stage goes and all that follow it; in every later one
     all that asked a model trained since. `evaluate` alone touches no model and no training data.
-    From an iteration on, what the run makes once for all of them stays.
+    From an iteration on, what the run makes once for all of them stays. Of the evaluations before
+    goes what is measured on data, or by a reward model, that is being redone.
 
     Raises:
         UserError: the loop has no such stage, or the run no such iteration of it.
@@ -145,18 +157,25 @@ def remove_from(layout: Layout, force: str, kind: Kind = "self_taught") -> None:
     check_force(layout, force, kind)
     stages = _STAGES[kind]
     stage, start = _parse(layout, force, kind)
+    names = list(stages)
+    begin = names.index(stage)
+    redone = names[begin:]
     if start is None:
         start = stages[stage].first
         for folder in _once(stages, stage):
             files.remove(join(layout.root, folder))
-    names = list(stages)
-    begin = names.index(stage)
+    else:
+        # The data stays; only what is trained on it is redone.
+        redone = [name for name in redone if name == "train"]
+    measured = [folder for name in redone for folder in stages[name].measured]
     later = begin if stage == "evaluate" else min(begin, names.index(_ASKS_TRAINED[kind]))
     if stage == "train" and files.exists(layout.stage(start, "baseline_training")):
         # A training too, of which the judgments to learn from are made.
         begin = names.index("eft")
     for iteration in _iterations(layout):
         if iteration < start:
+            for folder in measured:
+                files.remove(join(layout.evaluation(iteration), folder))
             continue
         for name in names[begin if iteration == start else later :]:
             for folder in stages[name].each:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from selfreward.config_custom_llm import CorpusConfig
 from selfreward.config_loading import identity
@@ -97,12 +98,25 @@ def prepare_tokenizer(run: Run, corpora: dict[str, Corpus], start: PlacedModel |
                 figures = on_cluster(run, existing_tokenizer, named, folder, urls)
         seconds = time.monotonic() - begin
         manifest = complete(folder, manifest, [NOTHING], seconds, figures)
-    told = manifest.extra
-    run.display.line(
-        f"tokenizer: {told['vocab_size']:.0f} tokens, {told['tokens_per_word']:.2f} a word,"
-        f" {told['bytes_per_token']:.2f} bytes each"
-    )
+    for line in tokenizer_lines(manifest.extra):
+        run.display.line(line)
     return Source.of(folder, manifest)
+
+
+def tokenizer_lines(told: dict[str, Any]) -> list[str]:
+    """What is said of a tokenizer, from the figures of its stage; a warning if it loses text."""
+    share = told["round_trip_share"]
+    lines = [
+        f"tokenizer: {told['vocab_size']:.0f} tokens, {told['tokens_per_word']:.2f} a word,"
+        f" {told['bytes_per_token']:.2f} bytes each; {share:.1%} of the documents come back"
+        " unchanged"
+    ]
+    if share < 1:
+        lines.append(
+            "tokenizer: it changes the other documents (unknown characters, letter case, white"
+            " space); what it changes no model learns or writes; a byte-level one changes nothing"
+        )
+    return lines
 
 
 def initial_model(run: Run, tokenizer: Source) -> PlacedModel:
