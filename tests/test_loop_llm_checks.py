@@ -29,6 +29,7 @@ def refused(config: RunConfig, context: int | None = None, folder: Path | None =
 def start_of(folder: Path | None, context: int) -> PlacedModel:
     assert folder is not None
     (folder / "config.json").write_text(json.dumps({"max_position_embeddings": context}))
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
     ref = ModelRef(name="base", iteration=0, fingerprint="f0")
     return PlacedModel(ref=ref, location=str(folder))
 
@@ -75,6 +76,24 @@ def test_sequences_of_every_chosen_stage_fit_the_context(
     told = refused(alone, 512, tmp_path)
     assert told == f"the context of base (512 tokens) is below custom_llm.{key}=600"
     check_start(alone, start_of(tmp_path, 600))
+
+
+def test_a_tokenizer_is_named_for_a_new_model_only() -> None:
+    told = refused(small("custom_llm.tokenizer.path=/t", "model.name=/base", stages=["continue"]))
+    assert told.startswith("custom_llm.tokenizer.path is for the model that pretrain makes")
+    assert "starts from /base and its own tokenizer" in told
+    check_stages(small("custom_llm.tokenizer.path=/t", stages=["pretrain"]))
+
+
+def test_a_start_without_chat_template_is_for_text_alone(tmp_path: Path) -> None:
+    start, settings = start_of(tmp_path, 4096), tmp_path / "tokenizer_config.json"
+    (tmp_path / "chat_template.jinja").unlink()
+    settings.write_text("{}")
+    check_start(small(stages=["continue"]), start)
+    with pytest.raises(ConfigError, match="^base has no chat template, which the stage instruct"):
+        check_start(small(stages=["continue", "instruct"]), start)
+    settings.write_text(json.dumps({"chat_template": "{{ messages[0].content }}"}))
+    check_start(small(stages=["continue", "instruct"]), start)
 
 
 def test_one_field_of_sampling_leaves_the_others(tmp_path: Path) -> None:

@@ -10,13 +10,17 @@ from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rubrics import load_pointwise_rubric
 
+_RAW_TEXT: tuple[Stage, ...] = ("pretrain", "continue")
+"""Stages that read text without turns."""
+
 
 def check_stages(config: RunConfig) -> None:
     """Looks up what a recipe names and whether its stages fit.
 
     Raises:
-        ConfigError: a rubric is unknown, a stage lacks what another one would have made, or
-            sequences are longer than the context of the model that `pretrain` makes.
+        ConfigError: a rubric is unknown, a stage lacks what another one would have made,
+            sequences are longer than the context of the model that `pretrain` makes, or a
+            tokenizer is named for a model that has one.
     """
     section = config.custom_llm
     online = section.online
@@ -42,18 +46,42 @@ def check_stages(config: RunConfig) -> None:
     if "pretrain" in section.stages:
         context = section.architecture.context_length
         _check_lengths(config, context, f"custom_llm.architecture.context_length={context}")
+    elif section.tokenizer.path is not None:
+        raise ConfigError(
+            "custom_llm.tokenizer.path is for the model that pretrain makes; without pretrain the"
+            f" run starts from {config.model.name} and its own tokenizer: leave the setting out"
+        )
 
 
 def check_start(config: RunConfig, start: PlacedModel) -> None:
     """Whether what the stages read fits into the model they start from.
 
     Raises:
-        ConfigError: sequences are longer than its context.
+        ConfigError: sequences are longer than its context, or it has no chat template and a stage
+            after the texts reads or writes turns.
     """
+    turns = [stage for stage in config.custom_llm.stages if stage not in _RAW_TEXT]
+    if turns and not _has_chat_template(Path(start.location)):
+        raise ConfigError(
+            f"{start.ref.name} has no chat template, which the stage {turns[0]} needs: put a"
+            " chat_template.jinja of tokens it knows into a copy of the model's folder, and name"
+            " that folder in model.name"
+        )
     said = json.loads((Path(start.location) / "config.json").read_text(encoding="utf-8"))
     context = said.get("max_position_embeddings")
     if isinstance(context, int):
         _check_lengths(config, context, f"the context of {start.ref.name} ({context} tokens)")
+
+
+def _has_chat_template(folder: Path) -> bool:
+    """As transformers looks for one: in a file of its own, or in the tokenizer's settings."""
+    files = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+    if any((folder / name).exists() for name in files):
+        return True
+    settings = folder / "tokenizer_config.json"
+    if not settings.is_file():
+        return False
+    return bool(json.loads(settings.read_text(encoding="utf-8")).get("chat_template"))
 
 
 def _check_lengths(config: RunConfig, context: int, what: str) -> None:
