@@ -12,13 +12,15 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from ray.train import ControllerError, WorkerGroupError
 from safetensors.numpy import save_file
 
 from selfreward.engines.models import model_fingerprint
 from selfreward.errors import StorageError, TrainingError
-from selfreward.records import ModelRef
+from selfreward.records import ModelRef, TrainingExample
 from selfreward.training import loop, on_ray
+from selfreward.training.data import read_records
 from selfreward.training.online import loop as online_loop
 from selfreward.training.online.worker import OnlineJob, run_online_worker
 from selfreward.training.parallel import together
@@ -154,7 +156,7 @@ def test_a_full_disk_is_told_and_not_tried_again(
     job = job_from(shelf, tmp_path)
     assert run_worker({"job": job, "deadline": None}) == {
         "error": "StorageError",
-        "message": f"training cannot write: {why}; free some space or set run_dir, or TMPDIR where"
+        "message": f"training cannot go on: {why}; free some space or set run_dir, or TMPDIR where"
         " the path is a node's own, elsewhere",
     }
 
@@ -180,3 +182,14 @@ def test_what_ray_train_says_of_a_full_disk_is_the_users_to_mend() -> None:
         told = explained("iteration-01", make_config("sft"), error)
         assert isinstance(told, StorageError)
         assert "No space left on device; free some space" in str(told)
+
+
+def test_storage_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", refuse)
+    with pytest.raises(StorageError, match=r"^cannot read .*/rows.parquet: Permission denied; "):
+        read_records([str(tmp_path / "rows.parquet")], TrainingExample)

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
-import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfreward.errors import DataError
 from selfreward.records import Preference, TrainingExample
 from selfreward.schemas import from_table
+from selfreward.storage import files
 
 RecordT = TypeVar("RecordT", TrainingExample, Preference)
 
@@ -28,12 +29,12 @@ def read_records(urls: Sequence[str], record_type: type[RecordT]) -> list[Record
 
     Raises:
         DataError: a file is missing or does not hold such records.
+        StorageError: the storage cannot be reached or read.
     """
     records: list[RecordT] = []
     for url in urls:
         try:
-            with fsspec.open(url, "rb") as file:
-                table = pq.read_table(file)
+            table = pq.read_table(pa.BufferReader(files.read_bytes(url)))
         except FileNotFoundError as error:
             raise DataError(f"no training data at {url}") from error
         except ValueError as error:  # pyarrow's ArrowInvalid is one

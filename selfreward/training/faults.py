@@ -10,7 +10,7 @@ _ELSEWHERE = "set run_dir, or TMPDIR where the path is a node's own, elsewhere"
 
 def training_fault(error: BaseException) -> StorageError | None:
     """The storage that `error` of a training tells of; None if it tells of something else."""
-    return storage_fault(error, "training cannot write", _ELSEWHERE)
+    return storage_fault(error, "training cannot go on", _ELSEWHERE)
 
 
 def fault_of_ray_train(error: BaseException) -> StorageError | None:
