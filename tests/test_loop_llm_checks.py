@@ -90,7 +90,7 @@ def test_a_start_without_chat_template_is_for_text_alone(tmp_path: Path) -> None
     (tmp_path / "chat_template.jinja").unlink()
     settings.write_text("{}")
     check_start(small(stages=["continue"]), start)
-    with pytest.raises(ConfigError, match="^base has no chat template, which the stage instruct"):
+    with pytest.raises(ConfigError, match=r"^base has no chat template, which the stage instruct"):
         check_start(small(stages=["continue", "instruct"]), start)
     settings.write_text(json.dumps({"chat_template": "{{ messages[0].content }}"}))
     check_start(small(stages=["continue", "instruct"]), start)

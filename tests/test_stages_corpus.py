@@ -31,14 +31,19 @@ TEXTS = [sentence(i) for i in range(60)]
 
 
 def build(
-    tmp_path: Path, texts: list[str], seed: int = 0, root: str | None = None, **options: Any
+    tmp_path: Path,
+    texts: list[str],
+    seed: int = 0,
+    root: str | None = None,
+    beside: dict[str, list[str]] | None = None,
+    **options: Any,
 ) -> tuple[dict[str, list[str]], list[DroppedRow], dict[str, list[ShardSummary]]]:
     path = tmp_path / "raw.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     folders = {split: f"{root or tmp_path}/{split}" for split in SPLITS}
     defaults = {"min_chars": 20, "validation_share": 0.2, "shard_size": 16}
     config = CorpusConfig(sources=(str(path),), **defaults | options)
-    summaries = build_corpus(config, seed, folders)
+    summaries = build_corpus(config, seed, folders, beside)
     found = {
         split: [
             document.text
@@ -264,3 +269,25 @@ def test_topics_of_the_language_reference_become_a_corpus(tmp_path: Path) -> Non
     assert {d.source.partition("/")[0] for d in documents} == {"python_docs"}
     assert max(len(d.text) for d in documents) <= config.max_chars
     assert summaries["validation"][0].num_records >= 1
+
+
+def test_two_corpora_train_on_nothing_that_the_other_keeps_aside(tmp_path: Path) -> None:
+    general, *_ = build(tmp_path, TEXTS, root=f"{tmp_path}/general")
+    held, trained = general["validation"][0], general["train"][0]
+    beside = {split: sealed_shards(f"{tmp_path}/general/{split}") for split in SPLITS}
+    own = [sentence(i) for i in range(100, 160)]
+    # What the general corpus measures on stands inside a longer text of the domain.
+    around = f"{sentence(200)} {held} {sentence(201)}"
+    assert around in build(tmp_path, [*own, around])[0]["train"]
+    found, dropped, _ = build(tmp_path, [*own, around], beside=beside)
+    assert around not in found["train"]
+    assert len([d for d in dropped if "the other corpus keeps aside" in str(d.detail)]) == 1
+    # And what it trains on, inside one that is kept aside here.
+    within = f"{trained} {sentence(300, 3)}"
+    assert within in build(tmp_path, [*own, within], validation_share=0.9)[0]["validation"]
+    found, dropped, _ = build(tmp_path, [*own, within], beside=beside, validation_share=0.9)
+    assert within not in found["validation"]
+    assert len([d for d in dropped if "stands in training documents" in str(d.detail)]) == 1
+    # A text that both keep aside stays.
+    same, dropped, _ = build(tmp_path, TEXTS, beside=beside)
+    assert (same, dropped) == (general, [])

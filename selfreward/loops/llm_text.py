@@ -39,30 +39,33 @@ class Corpus:
 
 
 def build_corpora(run: Run) -> dict[str, Corpus]:
-    """Reads, cleans and splits the general and the domain text.
+    """Reads, cleans and splits the general text, and the domain text beside it: no document that
+    one keeps aside is trained on by the other.
 
     Raises:
         DataError: a source is unreadable, or too little of it is usable.
     """
     section = run.config.custom_llm
-    return {
-        name: _build(run, name, config)
-        for name, config in ((GENERAL, section.general), (DOMAIN, section.domain))
-    }
+    general = _build(run, GENERAL, section.general)
+    return {GENERAL: general, DOMAIN: _build(run, DOMAIN, section.domain, beside=general)}
 
 
-def _build(run: Run, name: str, config: CorpusConfig) -> Corpus:
+def _build(run: Run, name: str, config: CorpusConfig, beside: Corpus | None = None) -> Corpus:
     folders = {split: join(run.layout.root, "corpus", name, split) for split in SPLITS}
     recipe = {
         "corpus": {k: v for k, v in identity(config).items() if k != "sources"},
         "sources": files_content(config.sources),
         "seed": run.config.loop.seed,
     }
+    others = {} if beside is None else {"train": beside.train, "validation": beside.validation}
+    if others:
+        recipe["beside"] = {split: source.fingerprint for split, source in others.items()}
     manifests = {s: open_stage(f, "corpus", recipe | {"of": s}) for s, f in folders.items()}
     if not all(m.is_complete for m in manifests.values()):
         begin = time.monotonic()
         with run.display.waiting(f"reading the {name} text"):
-            made = on_cluster(run, build_corpus, config, run.config.loop.seed, folders)
+            urls = {split: sealed_shards(source.folder) for split, source in others.items()}
+            made = on_cluster(run, build_corpus, config, run.config.loop.seed, folders, urls)
         share = (time.monotonic() - begin) / len(folders)
         manifests = {s: complete(folders[s], m, made[s], share) for s, m in manifests.items()}
         counts = ", ".join(f"{m.num_records} {s}" for s, m in manifests.items())

@@ -11,31 +11,35 @@ near-duplicates are better found beforehand by a tool made for it, and
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-
-import numpy as np
 
 from selfreward.config_custom_llm import CorpusConfig
 from selfreward.errors import DataError
-from selfreward.judging.filters import NearDuplicateIndex, normalised_text, shingle_hashes
+from selfreward.judging.filters import NearDuplicateIndex, normalised_text
 from selfreward.layout import join
 from selfreward.records import DropReason, content_id
 from selfreward.records_custom_llm import Document
 from selfreward.stages.corpus_files import Drops, Piece, Spool
+from selfreward.stages.corpus_overlap import KeptAside, unseen
 from selfreward.stages.corpus_sources import read_documents
-from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
+from selfreward.storage.shards import (
+    ShardSummary,
+    read_records,
+    remove_shards_from,
+    shard_name,
+    write_records,
+)
 from selfreward.text.quality import Flaw, clean, cut, flaw_of
-
-_MAX_SEEN_SHARE = 0.5
-"""Largest share of a validation document's shingles that training documents may hold. Below it
-stand turns of phrase, above it sections of a chapter and the like; between them is little."""
 
 
 def build_corpus(
-    config: CorpusConfig, seed: int, folders: dict[str, str]
+    config: CorpusConfig,
+    seed: int,
+    folders: dict[str, str],
+    beside: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[ShardSummary]]:
     """Writes shards of `Document` into `folders["train"]` and `folders["validation"]`.
 
@@ -43,9 +47,13 @@ def build_corpus(
     one text stay together, and a text stays where it is whatever else is added. Where no text falls
     there, as among a handful, the one with the least hash does. Validation documents that repeat
     a training one, or of which most stands somewhere in the training documents, are dropped, so
-    that no perplexity is measured on what was trained on (cf. arXiv 2005.14165, appendix C); so are
-    those beyond `max_validation_documents`, which would else move between the splits. All drops
-    are written to and counted with the training shards. Nothing is written before all is read.
+    that no perplexity is measured on what was trained on; so are those beyond
+    `max_validation_documents`, which would else move between the splits. All drops are written to
+    and counted with the training shards. Nothing is written before all is read.
+
+    `beside` has the shards, by split, of a corpus of the same run that is there already: what its
+    training documents hold is no validation here, and what it keeps aside is not trained on here.
+    As all that looks into texts, this is left out without `near_duplicate_threshold`.
 
     Raises:
         DataError: a source is unreadable, or too little of it is usable.
@@ -57,15 +65,17 @@ def build_corpus(
         Drops(Path(folder, "dropped.jsonl")) as drops,
     ):
         seen = _Seen(config, seed)
-        texts = _read(config, seen, {"train": train, "validation": aside}, drops)
+        of_other = _Other(config, beside or {})
+        spools = {"train": train, "validation": aside}
+        texts = _read(config, seen, of_other.aside, spools, drops)
         moved = None
         chosen = list(_measurable(aside.pieces(), config, seen, drops))
-        validation = _unseen(chosen, train.without(moved), config, drops)
+        validation = of_other.unseen(chosen, train.without(moved), drops)
         if not validation and config.validation_share > 0 and texts.least < texts.greatest:
             moved = texts.least
             pieces = (p for p in train.pieces() if p.place == moved)
             chosen = list(_measurable(pieces, config, None, drops))
-            validation = _unseen(chosen, train.without(moved), config, drops)
+            validation = of_other.unseen(chosen, train.without(moved), drops)
         _check_usable(config, texts, len(validation), drops)
         summaries = {
             "train": _write(folders["train"], train.without(moved), config.shard_size),
@@ -95,7 +105,33 @@ def _place(text: str) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def _read(config: CorpusConfig, seen: "_Seen", spools: dict[str, Spool], drops: Drops) -> _Texts:
+class _Other:
+    """The corpus beside this one: what it keeps aside, and what it trains on."""
+
+    def __init__(self, config: CorpusConfig, urls: Mapping[str, Sequence[str]]) -> None:
+        self._is_exact_only = config.near_duplicate_threshold is None
+        self._urls = {} if self._is_exact_only else urls
+        self.aside = KeptAside(list(self._documents("validation")))
+
+    def unseen(
+        self, chosen: list[Document], training: Iterable[Document], drops: Drops
+    ) -> list[Document]:
+        """Those of `chosen` that neither corpus trains on."""
+        if self._is_exact_only:
+            return chosen
+        return unseen(chosen, chain(training, self._documents("train")), drops)
+
+    def _documents(self, split: str) -> Iterator[Document]:
+        return (d for url in self._urls.get(split, ()) for d in read_records(url, Document))
+
+
+def _read(
+    config: CorpusConfig,
+    seen: "_Seen",
+    elsewhere: KeptAside,
+    spools: dict[str, Spool],
+    drops: Drops,
+) -> _Texts:
     texts = _Texts()
     num_kept = 0
     for source, raw in read_documents(config):
@@ -107,7 +143,7 @@ def _read(config: CorpusConfig, seen: "_Seen", spools: dict[str, Spool], drops: 
             document = Document.new(text=piece, source=source)
             flaw = flaw_of(piece, config)
             if flaw is None and split == "train":
-                flaw = seen.repetition(document)
+                flaw = elsewhere.flaw_of(document) or seen.repetition(document)
             if flaw is not None:
                 drops.add(document, flaw)
                 continue
@@ -142,30 +178,6 @@ def _measurable(
             yield piece.document
         else:
             drops.add(piece.document, flaw)
-
-
-def _unseen(
-    chosen: list[Document], training: Iterable[Document], config: CorpusConfig, drops: Drops
-) -> list[Document]:
-    """Those of `chosen` that `training` as a whole does not hold for the most part."""
-    if not chosen or config.near_duplicate_threshold is None:
-        return chosen
-    hashes = [shingle_hashes(document.text) for document in chosen]
-    wanted = np.unique(np.concatenate(hashes))
-    is_seen = np.zeros(len(wanted), dtype=bool)
-    for document in training:
-        found = shingle_hashes(document.text)
-        places = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
-        is_seen[places[wanted[places] == found]] = True
-    kept = []
-    for document, own in zip(chosen, hashes, strict=True):
-        share = float(np.mean(is_seen[np.searchsorted(wanted, own)]))
-        if share <= _MAX_SEEN_SHARE:
-            kept.append(document)
-        else:
-            detail = f"{share:.2f} of it stands in training documents"
-            drops.add(document, Flaw(reason=DropReason.NEAR_DUPLICATE, detail=detail))
-    return kept
 
 
 def _check_usable(config: CorpusConfig, texts: _Texts, num_validation: int, drops: Drops) -> None:
