@@ -170,10 +170,11 @@ class TasksConfig(Section):
     (rule-made word exercises) or `sample:instructions_checked` (constraints a program checks)."""
     tasks: tuple[str, ...] = ()
     """Only these tasks; empty takes all."""
-    templates: tuple[str, ...] = ()
+    templates: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     """Prompt forms with {column} places, for files of columns; several, so that the model does
-    not learn the form."""
-    target_column: str = "target"
+    not learn the form. Of files with different columns a mapping by file name."""
+    target_column: str | dict[str, str] = "target"
+    """Of files that differ a mapping by file name; those it leaves out have `target`."""
     max_items: int | None = Field(default=None, ge=1)
     heldout: int = Field(default=100, ge=2)
     """Items kept out of training, on which the stage is measured."""

@@ -329,3 +329,19 @@ def test_every_item_is_answered_whatever_the_answer_is(tmp_path: Path) -> None:
         ("respond", 7, 0.0)
     }
     assert len({r.sampling.seed for r in engine.asked}) == 4
+
+
+def test_files_of_different_columns_have_forms_of_their_own(tmp_path: Path) -> None:
+    german = write(tmp_path, WORDS)
+    sums = [{"a": n, "b": n + 1, "sum": 2 * n + 1} for n in range(12)]
+    numbers = write(tmp_path, sums, "sums.v1.jsonl")
+    forms = {"german.jsonl": FORMS[:1], "sums": ("{a} + {b} =",)}
+    train, heldout = build(
+        tmp_path, german, numbers, templates=forms, target_column={"sums": "sum"}
+    )
+    pairs = {(asked([item])[0], item.target) for item in train + heldout}
+    assert {("3 + 4 =", "7"), ("Translate: house 0", "Haus 0")} <= pairs
+    assert len(pairs) == len(WORDS) + len(sums)
+    wrong = r"templates names 'germn', which is no file of .*\.data; there are german\.jsonl$"
+    with pytest.raises(ConfigError, match=wrong):
+        build(tmp_path, german, templates={"germn": FORMS})

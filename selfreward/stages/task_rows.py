@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from selfreward.config import ColumnsConfig, PoolConfig
-from selfreward.errors import DataError
+from selfreward.config_custom_llm import TasksConfig
+from selfreward.errors import ConfigError, DataError
 from selfreward.judging.checks import check_known, passes
 from selfreward.judging.filters import exact_key, normalised_text
 from selfreward.judging.ifeval import from_ifeval
@@ -68,6 +69,38 @@ class RowReading:
     templates: tuple[str, ...]
     target_column: str
     max_chars: int
+
+
+def reading_of(path: str, config: TasksConfig, max_chars: int, setting: str) -> RowReading:
+    """How a section reads one of its files; mappings go by the file's name, or its task: the name
+    up to the first dot.
+
+    Raises:
+        ConfigError: a mapping names a file that the section does not read.
+    """
+    known = {name for file in config.data for name in _names(file)}
+    for what, given in (("templates", config.templates), ("target_column", config.target_column)):
+        unknown = [n for n in given if n not in known] if isinstance(given, dict) else []
+        if unknown:
+            raise ConfigError(
+                f"{setting}.{what} names {unknown[0]!r}, which is no file of {setting}.data;"
+                f" there are {', '.join(sorted(name for name, _ in map(_names, config.data)))}"
+            )
+    name, task = _names(path)
+    templates, target = config.templates, config.target_column
+    if isinstance(templates, dict):
+        templates = templates.get(name, templates.get(task, ()))
+    if isinstance(target, dict):
+        target = target.get(name, target.get(task, "target"))
+    return RowReading(
+        where=path, task=task, templates=templates, target_column=target, max_chars=max_chars
+    )
+
+
+def _names(path: str) -> tuple[str, str]:
+    """A file's name, and the task that its rows are of unless they say it themselves."""
+    name = path.rstrip("/").rpartition("/")[2]
+    return name, name.partition(".")[0]
 
 
 def raw_rows(path: str, setting: str) -> Iterator[dict[str, Any]]:

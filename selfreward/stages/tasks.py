@@ -6,7 +6,7 @@ the prompt: an exercise in two prompt forms, or with two targets, is never on bo
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selfreward.config import SamplingConfig
 from selfreward.config_custom_llm import TasksConfig
@@ -28,10 +28,10 @@ from selfreward.stages.sampling import failed, response_of, sampling_of
 from selfreward.stages.task_rows import (
     STAGE,
     PosedTask,
-    RowReading,
     check_first_row,
     posed_tasks,
     raw_rows,
+    reading_of,
 )
 from selfreward.storage.shards import RowResult, ShardSummary, read_records
 from selfreward.text.task_templates import form_name, num_unseen_forms
@@ -104,7 +104,7 @@ def _exercises(
     for path in config.data:
         if path in _SAMPLES:
             tasks.update(_SAMPLES[path][1])
-        for made in _posed(path, config, max_chars, seed, f"{setting}.data"):
+        for made in _posed(path, config, max_chars, seed, setting):
             if isinstance(made, DroppedRow):
                 dropped.append(made)
                 continue
@@ -127,18 +127,13 @@ def _exercises(
 def _posed(
     path: str, config: TasksConfig, max_chars: int, seed: int, setting: str
 ) -> Iterator[PosedTask | DroppedRow]:
-    name = path.rstrip("/").rpartition("/")[2]
-    reading = RowReading(
-        where=path,
-        task=name.partition(".")[0],
-        templates=() if path in _SAMPLES else config.templates,
-        target_column="target" if path in _SAMPLES else config.target_column,
-        max_chars=max_chars,
-    )
+    reading = reading_of(path, config, max_chars, setting)
     if path in _SAMPLES:
+        # Their rows bring their forms, and `target`.
+        reading = replace(reading, templates=(), target_column="target")
         rows = _SAMPLES[path][0](config.max_items or SAMPLE_ROWS, seed, config.tasks)
     else:
-        rows = raw_rows(path, setting)
+        rows = raw_rows(path, f"{setting}.data")
     for number, row in enumerate(rows):
         if number == 0:
             check_first_row(row, reading)
