@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from selfreward.config_training import TrainingConfig
 from selfreward.errors import ConfigError, DataError
 from selfreward.training import trainer
 from selfreward.training.checkpoint import is_complete
@@ -109,11 +110,13 @@ def test_mistakes_are_told_in_one_line_and_not_retried(
     play_ray_train(monkeypatch)
     tried = []
 
-    def fit_here(job: TrainingJob) -> SimpleNamespace:
+    def fit_here(
+        worker: Any, job: TrainingJob, config: TrainingConfig, **options: Any
+    ) -> SimpleNamespace:
         tried.append(job.name)
         return SimpleNamespace(return_value=run_worker({"job": job, "deadline": None}))
 
-    monkeypatch.setattr(trainer, "_fit_within", fit_here)
+    monkeypatch.setattr(trainer, "fit", fit_here)
     with pytest.raises(DataError, match=r"^[^\n]+ all longer than training.max_length=16 tokens$"):
         train(make_job(root, "long", max_length=16))
     assert tried == ["long"]

@@ -24,7 +24,7 @@ from selfreward.training.data import read_records
 from selfreward.training.online import loop as online_loop
 from selfreward.training.online.worker import OnlineJob, run_online_worker
 from selfreward.training.parallel import together
-from selfreward.training.trainer import explained
+from selfreward.training.ray_train import explained
 from selfreward.training.worker import TrainingJob, run_worker
 from tests.online_tools import make_online_config
 from tests.training_data import make_config, play_ray_train

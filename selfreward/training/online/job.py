@@ -5,25 +5,21 @@ The engines keep running beside the trainers. When this returns they hold the pu
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-from selfreward import errors, interrupts
+from selfreward import errors
 from selfreward.config_training import TrainingConfig
-from selfreward.errors import ConfigError, TrainingError
+from selfreward.errors import TrainingError
 from selfreward.layout import join
 from selfreward.records import ModelRef
 from selfreward.storage import files
 from selfreward.training.checkpoint import commit_folder, is_complete
 from selfreward.training.online.task import Evaluation
 from selfreward.training.online.worker import OnlineJob, run_online_worker
+from selfreward.training.ray_train import fit
 from selfreward.training.trainer import (
-    STOP_GRACE_S,
     absolute,
     absolute_model,
-    explained,
     forget_resume_state,
-    make_trainer,
-    ray_train_environment,
     read_result,
     url_of,
 )
@@ -67,19 +63,19 @@ def train_online(job: OnlineJob) -> OnlineResult:
         output=absolute(job.output),
         storage_path=absolute(job.storage_path),
     )
-    if job.config.sampling.temperature == 0:
-        raise ConfigError(
-            "online.sampling.temperature=0 makes all rollouts of a prompt alike, and nothing can be"
-            " learnt from them; set it to 1"
-        )
     result_url = join(job.storage_path, job.name, "result.json")
     if is_complete(job.output):
         result = _read_result(job, result_url)
         job.publisher.swap(result.model, job.output)
         return result
-    config = _patient(job)
-    with ray_train_environment(config):
-        fitted = _fit_within(job, config)
+    fitted = fit(
+        run_online_worker,
+        job,
+        _patient(job),
+        is_gpu=job.is_gpu,
+        best_by=None,
+        section="online.training",
+    )
     progress = fitted.return_value
     if progress is None:
         raise TrainingError(f"training job {job.name} ended without a result")
@@ -126,19 +122,3 @@ def _patient(job: OnlineJob) -> TrainingConfig:
     return training.model_copy(
         update={"collective_timeout_s": training.collective_timeout_s + waits}
     )
-
-
-def _fit_within(job: OnlineJob, config: TrainingConfig) -> Any:
-    """Runs the trainer with a time limit, on a thread as `training.trainer` does."""
-    trainer = make_trainer(run_online_worker, job, config, job.is_gpu, best_by=None)
-    try:
-        return interrupts.run_in_thread(
-            trainer.fit, f"train-{job.name}", config.timeout_s + STOP_GRACE_S
-        )
-    except interrupts.LimitReachedError:
-        raise TrainingError(
-            f"training job {job.name} did not end within online.training.timeout_s="
-            f"{config.timeout_s:g} seconds"
-        ) from None
-    except Exception as error:
-        raise explained(job.name, config, error) from error
