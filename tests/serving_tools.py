@@ -1,5 +1,6 @@
 """Judge services: one in this process without Ray, and `selfreward serve` as users start it."""
 
+import json
 import os
 import socket
 import subprocess
@@ -73,6 +74,15 @@ def local_service(
     app = build_app(service, Access.of(config), open_desk(served, config))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client, service, keeper
+
+
+def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Name and data of each event of a stream."""
+    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
+    return [
+        (name.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
+        for name, data in blocks
+    ]
 
 
 def free_port() -> int:

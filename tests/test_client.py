@@ -24,6 +24,8 @@ from selfreward.client import (
     PairwiseJudgment,
     PairwiseRequest,
     RationaleDelta,
+    RationalePiece,
+    ScoreRequest,
     VersionEntry,
 )
 from selfreward.client.errors import error_of_answer
@@ -32,7 +34,14 @@ from selfreward.client.transport import Deadline, retry_after_s
 from selfreward.errors import ConfigError
 from selfreward.serving.judge_wire import Options
 from selfreward.serving.wire import ErrorBody, ErrorDetail
-from tests.judge_service import JUDGE, KEY, blocking_transport, make_app, pairwise_judgment
+from tests.judge_service import (
+    JUDGE,
+    KEY,
+    blocking_transport,
+    make_app,
+    pairwise_judgment,
+    score_judgment,
+)
 
 URL = "http://judge.test"
 JUDGMENT = pairwise_judgment(PairwiseRequest(prompt="p", first="long", second="s"))
@@ -489,17 +498,46 @@ def test_an_error_in_a_stream_is_typed(kind: str) -> None:
         )
 
 
-def test_a_stream_asks_for_the_rationale() -> None:
+SCORED = score_judgment(ScoreRequest(prompt="p", response="four"))
+SCORE_EVENTS = (
+    b'event: rationale\ndata: {"text": "plain"}\n\n'
+    b"event: judgment\ndata: " + SCORED.model_dump_json().encode() + b"\n\n"
+)
+
+
+@both_clients
+def test_a_stream_asks_for_the_rationale(kind: str) -> None:
     sent: list[Any] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
-        sent.append(json.loads(request.content))
-        return httpx.Response(200, stream=Pieces(EVENTS))
+        body = json.loads(request.content)
+        sent.append((request.url.path, body["rationale"]))
+        return httpx.Response(200, stream=Pieces(EVENTS if "first" in body else SCORE_EVENTS))
 
-    client = JudgeClient(URL, transport=httpx.MockTransport(handle))
-    list(client.stream_pairwise("p", "long", "s"))
-    list(client.stream_pairwise("p", "long", "s", rationale=False))
-    assert [body["rationale"] for body in sent] == [True, False]
+    def ask(**options: Any) -> list[list[Any]]:
+        transport = httpx.MockTransport(handle)
+        if kind == "sync":
+            with JudgeClient(URL, transport=transport) as blocking:
+                pair = list(blocking.stream_pairwise("p", "long", "s", **options))
+                return [pair, list(blocking.stream_score("p", "four", **options))]
+
+        async def both() -> list[list[Any]]:
+            async with AsyncJudgeClient(URL, transport=transport) as client:
+                pair = [i async for i in client.stream_pairwise("p", "long", "s", **options)]
+                return [pair, [i async for i in client.stream_score("p", "four", **options)]]
+
+        return asyncio.run(both())
+
+    assert ask() == [ITEMS, [RationalePiece(text="plain"), SCORED]]
+    ask(rationale=False)
+    paths = ["/v1/judge/pairwise/stream", "/v1/judge/score/stream"]
+    assert sent == [*((path, True) for path in paths), *((path, False) for path in paths)]
+
+
+def test_a_judgment_of_another_kind_is_refused_in_a_stream() -> None:
+    script = Script(httpx.Response(200, stream=Pieces(EVENTS.partition(b"event: ping")[2])))
+    with pytest.raises(public.JudgeProtocolError, match="'judgment' of the stream cannot be read"):
+        list(script.client().stream_score("p", "four"))
 
 
 def test_leaving_a_stream_early_closes_it() -> None:
@@ -577,6 +615,7 @@ def test_cancelling_closes_the_connection(what: str) -> None:
         (lambda c: c.score("p", "\ud800"), "response: .*unicode"),
         (lambda c: c.rank("p", ["only"]), "responses: .*at least 2"),
         (lambda c: c.stream_pairwise("p", "a", ""), "second"),
+        (lambda c: c.stream_score("p", ""), "response"),
         (lambda c: c.score_batch([{"prompt": "p", "response": "r"}, {"prompt": "p"}]), "response"),
         (lambda c: c.promote(), "name either an iteration or a model"),
     ],

@@ -11,7 +11,15 @@ from fastapi.testclient import TestClient
 from selfreward.engines.models import model_fingerprint
 from selfreward.serving.admin_wire import VersionHistory
 from selfreward.serving.judge_wire import PairwiseJudgment, RankJudgment, ScoreJudgment
-from tests.serving_tools import BAD, GOOD, PAIR, local_service, serving_config, shadow_of
+from tests.serving_tools import (
+    BAD,
+    GOOD,
+    PAIR,
+    events_of,
+    local_service,
+    serving_config,
+    shadow_of,
+)
 from tests.tiny_model import make_tiny_model
 
 
@@ -19,14 +27,6 @@ from tests.tiny_model import make_tiny_model
 def client(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[TestClient]:
     with local_service(tiny_model, tmp_path_factory.mktemp("service")) as (client, _, _):
         yield client
-
-
-def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
-    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
-    return [
-        (name.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
-        for name, data in blocks
-    ]
 
 
 def test_a_pair_is_judged_in_both_orders(client: TestClient) -> None:

@@ -16,7 +16,7 @@ from selfreward.client.errors import (
     RateLimitError,
     ServerError,
 )
-from selfreward.client.events import RationaleDelta, StreamItem
+from selfreward.client.events import ScoreStreamItem, StreamItem
 from selfreward.client.sync_client import JudgeClient
 from selfreward.serving.admin_wire import VersionEntry, VersionHistory
 from selfreward.serving.judge_wire import (
@@ -26,6 +26,8 @@ from selfreward.serving.judge_wire import (
     PairwiseRequest,
     RankJudgment,
     RankRequest,
+    RationaleDelta,
+    RationalePiece,
     ScoreJudgment,
     ScoreRequest,
     Standing,
@@ -59,8 +61,10 @@ __all__ = [
     "RankRequest",
     "RateLimitError",
     "RationaleDelta",
+    "RationalePiece",
     "ScoreJudgment",
     "ScoreRequest",
+    "ScoreStreamItem",
     "ServerError",
     "Standing",
     "StreamItem",

@@ -3,23 +3,21 @@
 import asyncio
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
 from typing import Any, Literal, Self, Unpack
 
 import httpx
 import tenacity
 
 from selfreward.client import calls
-from selfreward.client.calls import Answer, Chunk, JudgeOptions, Judgments, PromptLike, Route
-from selfreward.client.errors import JudgeProtocolError, JudgeTimeoutError
-from selfreward.client.events import EventParser, StreamItem, read_event
+from selfreward.client.calls import Answer, Chunk, JudgeOptions, Judgments, Piece, PromptLike, Route
+from selfreward.client.errors import JudgeProtocolError
+from selfreward.client.events import EventParser, ScoreStreamItem, StreamItem, read_items
 from selfreward.client.transport import (
     PROBE_TIMEOUT_S,
     Deadline,
@@ -31,6 +29,7 @@ from selfreward.client.transport import (
     read_answer,
     read_judgments,
     retry_policy,
+    until,
 )
 from selfreward.errors import ConfigError
 from selfreward.serving.admin_wire import VersionEntry, VersionHistory
@@ -149,7 +148,15 @@ class AsyncJudgeClient:
         """
         options = JudgeOptions(rationale=True) | options
         request = calls.pairwise_request(prompt, first, second, options)
-        return self._events(request.model_dump_json().encode())
+        return self._events(calls.PAIRWISE_STREAM, request.model_dump_json().encode())
+
+    def stream_score(
+        self, prompt: PromptLike, response: str, **options: Unpack[JudgeOptions]
+    ) -> AsyncGenerator[ScoreStreamItem, None]:
+        """As `stream_pairwise`, of a score."""
+        options = JudgeOptions(rationale=True) | options
+        request = calls.score_request(prompt, response, options)
+        return self._events(calls.SCORE_STREAM, request.model_dump_json().encode())
 
     async def models(self) -> list[str]:
         """Ids of the models that `/v1/chat/completions` takes."""
@@ -220,7 +227,7 @@ class AsyncJudgeClient:
             deadline = total.within(self.settings.timeout_s)
             response = await self._open(route, content, deadline)
             try:
-                async with _until(deadline):
+                async with until(deadline):
                     return await response.aread()
             finally:
                 await response.aclose()
@@ -228,9 +235,10 @@ class AsyncJudgeClient:
         with own_errors(self.settings):
             return await self._retrying(route)(attempt)
 
-    async def _events(self, content: bytes) -> AsyncGenerator[StreamItem, None]:
+    async def _events(
+        self, route: calls.StreamRoute[Answer, Piece], content: bytes
+    ) -> AsyncGenerator[Piece | Answer, None]:
         total = Deadline.after(self.settings.total_timeout_s)
-        route = calls.PAIRWISE_STREAM
 
         async def attempt() -> httpx.Response:
             return await self._open(route, content, total.within(self.settings.timeout_s))
@@ -242,17 +250,15 @@ class AsyncJudgeClient:
                 parser = EventParser()
                 pieces = response.aiter_bytes()
                 while True:
-                    async with _until(deadline):
+                    async with until(deadline):
                         data = await anext(pieces, None)
                     if data is None:
                         raise JudgeProtocolError(
                             f"the stream of {route.path} ended without a judgment"
                         )
-                    for event in parser.feed(data):
-                        item = read_event(event)
-                        if item is not None:
-                            yield item
-                        if isinstance(item, PairwiseJudgment):
+                    for item in read_items(parser, data, route):
+                        yield item
+                        if isinstance(item, route.answer):
                             return
             finally:
                 await response.aclose()
@@ -262,12 +268,12 @@ class AsyncJudgeClient:
         request = self._http.build_request(
             route.method, route.path, content=content, timeout=deadline.left()
         )
-        async with _until(deadline):
+        async with until(deadline):
             response = await self._http.send(request, stream=True)
         if response.status_code == 200:
             return response
         try:
-            async with _until(deadline):
+            async with until(deadline):
                 body = await response.aread()
             raise error_of_response(response, body)
         finally:
@@ -288,12 +294,3 @@ class AsyncJudgeClient:
             return probe_says(await self._http.get(path, timeout=PROBE_TIMEOUT_S))
         except httpx.TransportError:
             return False
-
-
-@asynccontextmanager
-async def _until(deadline: Deadline) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(deadline.left()):
-            yield
-    except TimeoutError:
-        raise JudgeTimeoutError("the judge service did not answer in time") from None

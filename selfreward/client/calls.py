@@ -16,6 +16,8 @@ from selfreward.serving.judge_wire import (
     RankJudgment,
     RankJudgments,
     RankRequest,
+    RationaleDelta,
+    RationalePiece,
     ScoreJudgment,
     ScoreJudgments,
     ScoreRequest,
@@ -27,6 +29,7 @@ PromptLike = str | Sequence[ChatMessage | Mapping[str, str]]
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Judgments = TypeVar("Judgments", PairwiseJudgments, ScoreJudgments, RankJudgments)
+Piece = TypeVar("Piece", bound=RationalePiece)
 Body = TypeVar("Body", bound=Wire)
 
 _BATCH_HEAD, _BATCH_TAIL = b'{"batch":[', b"]}"
@@ -72,13 +75,33 @@ class Route(Generic[Answer]):
     """Whether it may be sent again when it is not known if the service has acted on it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRoute(Route[Answer], Generic[Answer, Piece]):
+    """A route that sends pieces of a rationale before its answer.
+
+    Example:
+        StreamRoute(method="POST", path="/v1/judge/score/stream", answer=ScoreJudgment,
+            piece=RationalePiece)
+    """
+
+    piece: type[Piece]
+
+
 PAIRWISE = Route(method="POST", path="/v1/judge/pairwise", answer=PairwiseJudgment)
 SCORE = Route(method="POST", path="/v1/judge/score", answer=ScoreJudgment)
 RANK = Route(method="POST", path="/v1/judge/rank", answer=RankJudgment)
 PAIRWISE_BATCH = Route(method="POST", path="/v1/judge/pairwise", answer=PairwiseJudgments)
 SCORE_BATCH = Route(method="POST", path="/v1/judge/score", answer=ScoreJudgments)
 RANK_BATCH = Route(method="POST", path="/v1/judge/rank", answer=RankJudgments)
-PAIRWISE_STREAM = Route(method="POST", path="/v1/judge/pairwise/stream", answer=PairwiseJudgment)
+PAIRWISE_STREAM = StreamRoute(
+    method="POST",
+    path="/v1/judge/pairwise/stream",
+    answer=PairwiseJudgment,
+    piece=RationaleDelta,
+)
+SCORE_STREAM = StreamRoute(
+    method="POST", path="/v1/judge/score/stream", answer=ScoreJudgment, piece=RationalePiece
+)
 MODELS = Route(method="GET", path="/v1/models", answer=ModelList)
 VERSION = Route(method="GET", path="/v1/version", answer=VersionHistory)
 PROMOTE = Route(method="POST", path="/admin/promote", answer=VersionEntry, repeatable=False)

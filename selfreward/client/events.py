@@ -6,19 +6,26 @@ may stand unescaped inside JSON, so that bytes are split here.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from selfreward.client.calls import Answer, Piece, StreamRoute
 from selfreward.client.errors import JudgeProtocolError, error_of_detail, problems_of
-from selfreward.serving.judge_wire import PairwiseJudgment, RationaleDelta
+from selfreward.serving.judge_wire import (
+    PairwiseJudgment,
+    RationaleDelta,
+    RationalePiece,
+    ScoreJudgment,
+)
 from selfreward.serving.wire import ErrorBody
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
-
 StreamItem = RationaleDelta | PairwiseJudgment
+ScoreStreamItem = RationalePiece | ScoreJudgment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,18 +80,28 @@ class EventParser:
         return None
 
 
-def read_event(event: ServerEvent) -> StreamItem | None:
-    """What an event means; None for one of a kind that is not known, which may be passed over.
+def read_items(
+    parser: EventParser, data: bytes, route: StreamRoute[Answer, Piece]
+) -> Iterator[Piece | Answer]:
+    """Yields what the events that `data` completes mean on a route. Those of a kind that is not
+    known are passed over.
 
     Raises:
         JudgeError: the kind that an `error` event tells.
         JudgeProtocolError: the data is not of the event's form.
     """
+    for event in parser.feed(data):
+        item = _read(event, route)
+        if item is not None:
+            yield item
+
+
+def _read(event: ServerEvent, route: StreamRoute[Answer, Piece]) -> Piece | Answer | None:
     try:
         if event.name == "rationale":
-            return RationaleDelta.model_validate_json(event.data)
+            return route.piece.model_validate_json(event.data)
         if event.name == "judgment":
-            return PairwiseJudgment.model_validate_json(event.data)
+            return route.answer.model_validate_json(event.data)
         if event.name == "error":
             raise error_of_detail(ErrorBody.model_validate_json(event.data).error)
     except ValidationError as error:

@@ -8,9 +8,9 @@ import httpx
 import tenacity
 
 from selfreward.client import calls
-from selfreward.client.calls import Answer, Chunk, JudgeOptions, Judgments, PromptLike, Route
+from selfreward.client.calls import Answer, Chunk, JudgeOptions, Judgments, Piece, PromptLike, Route
 from selfreward.client.errors import JudgeProtocolError
-from selfreward.client.events import EventParser, StreamItem, read_event
+from selfreward.client.events import EventParser, ScoreStreamItem, StreamItem, read_items
 from selfreward.client.transport import (
     PROBE_TIMEOUT_S,
     Deadline,
@@ -141,7 +141,15 @@ class JudgeClient:
         """
         options = JudgeOptions(rationale=True) | options
         request = calls.pairwise_request(prompt, first, second, options)
-        return self._events(request.model_dump_json().encode())
+        return self._events(calls.PAIRWISE_STREAM, request.model_dump_json().encode())
+
+    def stream_score(
+        self, prompt: PromptLike, response: str, **options: Unpack[JudgeOptions]
+    ) -> Generator[ScoreStreamItem, None, None]:
+        """As `stream_pairwise`, of a score."""
+        options = JudgeOptions(rationale=True) | options
+        request = calls.score_request(prompt, response, options)
+        return self._events(calls.SCORE_STREAM, request.model_dump_json().encode())
 
     def models(self) -> list[str]:
         """Ids of the models that `/v1/chat/completions` takes."""
@@ -221,9 +229,10 @@ class JudgeClient:
         with own_errors(self.settings):
             return self._retrying(route)(attempt)
 
-    def _events(self, content: bytes) -> Generator[StreamItem, None, None]:
+    def _events(
+        self, route: calls.StreamRoute[Answer, Piece], content: bytes
+    ) -> Generator[Piece | Answer, None, None]:
         total = Deadline.after(self.settings.total_timeout_s)
-        route = calls.PAIRWISE_STREAM
 
         def attempt() -> httpx.Response:
             return self._open(route, content, total.within(self.settings.timeout_s))
@@ -235,11 +244,9 @@ class JudgeClient:
                 parser = EventParser()
                 for data in response.iter_bytes():
                     deadline.left()
-                    for event in parser.feed(data):
-                        item = read_event(event)
-                        if item is not None:
-                            yield item
-                        if isinstance(item, PairwiseJudgment):
+                    for item in read_items(parser, data, route):
+                        yield item
+                        if isinstance(item, route.answer):
                             return
                 raise JudgeProtocolError(f"the stream of {route.path} ended without a judgment")
             finally:

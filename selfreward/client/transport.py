@@ -6,10 +6,11 @@ from 400 on are final. A read that ran out of time is not repeated: the service 
 and a second one would only add to its load.
 """
 
+import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -108,6 +109,16 @@ class Deadline:
         if left <= 0:
             raise JudgeTimeoutError("the judge service did not answer in time")
         return left
+
+
+@asynccontextmanager
+async def until(deadline: Deadline) -> AsyncIterator[None]:
+    """Ends what is awaited inside at the deadline. Raises JudgeTimeoutError."""
+    try:
+        async with asyncio.timeout(deadline.left()):
+            yield
+    except TimeoutError:
+        raise JudgeTimeoutError("the judge service did not answer in time") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Protocol
 from selfreward.engines.protocol import GenerationRequest
 from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
 from selfreward.serving.engine import Answer, ChatPiece, Judgment
-from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest, RationaleDelta
+from selfreward.serving.judge_wire import StreamEvent, StreamRequest
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.versions import ServedVersion
 
@@ -19,8 +19,8 @@ class EngineCalls(Protocol):
     ) -> list[Judgment]: ...
 
     def judge_stream(
-        self, request: PairwiseRequest, wanted: ServedVersion, request_id: str
-    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]: ...
+        self, request: StreamRequest, wanted: ServedVersion, request_id: str
+    ) -> AsyncIterator[StreamEvent]: ...
 
     async def chat(self, request: GenerationRequest, wanted: ServedVersion) -> Answer: ...
 

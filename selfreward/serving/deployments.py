@@ -29,7 +29,7 @@ from selfreward.serving.engine import (
     Judgment,
 )
 from selfreward.serving.handles import EngineHandle, VersionsHandle
-from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest, RationaleDelta
+from selfreward.serving.judge_wire import StreamEvent, StreamRequest
 from selfreward.serving.keeper import Served, VersionKeeper
 from selfreward.serving.keys import keys_of_environment
 from selfreward.serving.replicas import start_replica
@@ -103,8 +103,8 @@ class Engine:
         return await self._engine.judge(requests, wanted, request_id)
 
     async def judge_stream(
-        self, request: PairwiseRequest, wanted: ServedVersion, request_id: str
-    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]:
+        self, request: StreamRequest, wanted: ServedVersion, request_id: str
+    ) -> AsyncIterator[StreamEvent]:
         # Closed at once when the caller leaves, so that the weights are free to change.
         async with aclosing(self._engine.judge_stream(request, wanted, request_id)) as events:
             async for event in events:

@@ -6,10 +6,10 @@ holds an older one fetches it while it goes on, and changes once what it is busy
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from selfreward.config_serving import ServingConfig
 from selfreward.engines.protocol import Completion, Delta, GenerationRequest
@@ -18,16 +18,17 @@ from selfreward.serving.judge_wire import (
     PairwiseJudgment,
     PairwiseRequest,
     RankJudgment,
-    RationaleDelta,
+    RankRequest,
     ScoreJudgment,
-    ScoreRequest,
-    Shown,
+    StreamEvent,
+    StreamRequest,
 )
 from selfreward.serving.pairwise import plan_pairwise
 from selfreward.serving.ranking import plan_rank
 from selfreward.serving.replicas import Replica
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.scores import Failure, Plan, plan_score, run_plan
+from selfreward.serving.streaming import StreamedPlan, stream_plan
 from selfreward.serving.turning import ReplicaLostError, TurningWeights
 from selfreward.serving.versions import ServedVersion
 from selfreward.serving.wire import JudgeVersion
@@ -54,11 +55,18 @@ def make_plan(request: JudgeRequest, config: ServingConfig, request_id: str) -> 
     Raises:
         RequestError: the request names a rubric that its route has not.
     """
+    if isinstance(request, RankRequest):
+        return plan_rank(request, config, request_id)
+    return make_streamed_plan(request, config, request_id)
+
+
+def make_streamed_plan(
+    request: StreamRequest, config: ServingConfig, request_id: str
+) -> StreamedPlan[PairwiseJudgment | ScoreJudgment]:
+    """The same for a request that can be answered piece by piece."""
     if isinstance(request, PairwiseRequest):
         return plan_pairwise(request, config, request_id)
-    if isinstance(request, ScoreRequest):
-        return plan_score(request, config, request_id)
-    return plan_rank(request, config, request_id)
+    return plan_score(request, config, request_id)
 
 
 class JudgeEngine:
@@ -128,14 +136,14 @@ class JudgeEngine:
                     task.cancel()
 
     async def judge_stream(
-        self, request: PairwiseRequest, wanted: ServedVersion, request_id: str
-    ) -> AsyncGenerator[RationaleDelta | PairwiseJudgment, None]:
-        """Yields the explanation as it is written, then the judgment; the orders interleave.
+        self, request: StreamRequest, wanted: ServedVersion, request_id: str
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Yields the explanation as it is written, then the judgment; the orders of a pair
+        interleave.
 
         Errors as in `judge`.
         """
-        plan = plan_pairwise(request, self._config, f"{request_id}-0")
-        wants_reason = plan.rubric.wants_reason
+        plan = make_streamed_plan(request, self._config, f"{request_id}-0")
         limit = self._limit(request)
         clock = asyncio.get_running_loop().time
         start = clock()
@@ -145,60 +153,15 @@ class JudgeEngine:
                 yield _late(plan, limit, self.version)
                 return
             waited_s = clock() - start
-            events: asyncio.Queue[RationaleDelta | Judgment | BaseException] = asyncio.Queue()
+            fingerprint = version.model.fingerprint
 
-            async def generate(requests: list[GenerationRequest]) -> list[Completion]:
-                return list(
-                    await asyncio.gather(
-                        *(
-                            self._write(request, shown, wants_reason, events)
-                            for request, shown in zip(requests, plan.shown, strict=True)
-                        )
-                    )
-                )
+            def write(request: GenerationRequest) -> AsyncIterator[Delta | Completion]:
+                return self._replica.generate_stream(request, fingerprint)
 
-            async def run() -> None:
-                try:
-                    told = await run_plan(plan, generate, version.wire(), limit, waited_s)
-                    events.put_nowait(told)
-                except BaseException as error:  # handed to whoever iterates, who raises it
-                    events.put_nowait(error)
-
-            task = asyncio.ensure_future(run())
-            try:
-                while True:
-                    event = await events.get()
-                    if isinstance(event, BaseException):
-                        raise event
-                    if isinstance(event, RationaleDelta):
-                        yield event
-                        continue
-                    assert isinstance(event, PairwiseJudgment)
+            told = stream_plan(plan, write, version.wire(), limit, waited_s)
+            async with aclosing(told) as events:
+                async for event in events:
                     yield event
-                    return
-            finally:
-                task.cancel()
-
-    async def _write(
-        self,
-        request: GenerationRequest,
-        shown: Shown,
-        is_reason: bool,
-        events: "asyncio.Queue[Any]",
-    ) -> Completion:
-        """Writes one order; where it begins with a reason, the pieces of its first draw become
-        events, up to the verdict: square brackets are kept for that."""
-        stream = self._replica.generate_stream(request, self.version.model.fingerprint)
-        async with aclosing(stream) as pieces:  # type: ignore[type-var]
-            async for piece in pieces:
-                if isinstance(piece, Completion):
-                    return piece
-                if piece.draw == 0 and is_reason:
-                    text, bracket, _ = piece.text.partition("[")
-                    is_reason = not bracket
-                    if text:
-                        events.put_nowait(RationaleDelta(shown=shown, text=text))
-        raise AssertionError("an engine's stream ended without its completion")
 
     async def chat(self, request: GenerationRequest, wanted: ServedVersion) -> Answer:
         """Writes a completion of a conversation. Errors as in `judge`, and TimeoutError."""

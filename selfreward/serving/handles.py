@@ -15,7 +15,7 @@ from selfreward.engines.protocol import GenerationRequest
 from selfreward.errors import EngineError, own_error_in
 from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
 from selfreward.serving.engine import Answer, ChatPiece, Judgment
-from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest, RationaleDelta
+from selfreward.serving.judge_wire import StreamEvent, StreamRequest
 from selfreward.serving.rubric_choice import JudgeRequest
 from selfreward.serving.turning import ReplicaLostError
 from selfreward.serving.versions import ServedVersion
@@ -44,8 +44,8 @@ class EngineHandle:
         )
 
     async def judge_stream(
-        self, request: PairwiseRequest, wanted: ServedVersion, request_id: str
-    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]:
+        self, request: StreamRequest, wanted: ServedVersion, request_id: str
+    ) -> AsyncIterator[StreamEvent]:
         streaming = self._handle.options(stream=True)
         sent = streaming.judge_stream.remote(request, wanted, request_id)
         async with aclosing(_told(sent)) as events:

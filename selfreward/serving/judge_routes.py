@@ -20,13 +20,15 @@ from selfreward.serving.judge_wire import (
     RankJudgment,
     RankJudgments,
     RankRequest,
-    RationaleDelta,
+    RationalePiece,
     RewardAnswer,
     RewardRequest,
     ScoreBatch,
     ScoreJudgment,
     ScoreJudgments,
     ScoreRequest,
+    StreamEvent,
+    StreamRequest,
 )
 from selfreward.serving.rubric_choice import JudgeRequest, RequestError, check_limits
 from selfreward.serving.service import Service, as_api_error
@@ -49,6 +51,10 @@ _EVENT_SCHEMA: dict[str, Any] = {
     },
     "required": ["event", "data"],
 }
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {EVENT_STREAM: {"schema": _EVENT_SCHEMA}}}
+}
+"""For the OpenAPI document: what is streamed has one form, whatever is judged."""
 
 router = APIRouter(
     prefix="/v1/judge",
@@ -113,22 +119,37 @@ async def rank(
     "/pairwise/stream",
     operation_id="judge_pairwise_stream",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENT_STREAM: {"schema": _EVENT_SCHEMA}}}},
+    responses=_EVENTS,
 )
 async def pairwise_stream(
     body: PairwiseRequest, request: Request, service: Here
 ) -> StreamingResponse:
     """The same as `/pairwise`, as server-sent events: `rationale` pieces, then the `judgment`."""
+    return _streamed(service, request, body)
+
+
+@router.post(
+    "/score/stream",
+    operation_id="judge_score_stream",
+    response_class=StreamingResponse,
+    responses=_EVENTS,
+)
+async def score_stream(body: ScoreRequest, request: Request, service: Here) -> StreamingResponse:
+    """The same as `/score`, as server-sent events: `rationale` pieces, then the `judgment`."""
+    return _streamed(service, request, body)
+
+
+def _streamed(service: Service, request: Request, body: StreamRequest) -> StreamingResponse:
     service.check([body])
     events = service.judge_stream(body, request.state.request_id)
     return StreamingResponse(_sent(events), media_type=EVENT_STREAM)
 
 
-async def _sent(events: AsyncIterator[RationaleDelta | PairwiseJudgment]) -> AsyncIterator[str]:
+async def _sent(events: AsyncIterator[StreamEvent]) -> AsyncIterator[str]:
     try:
         async for event in events:
-            if isinstance(event, RationaleDelta):
-                yield _event("rationale", json.dumps({"shown": event.shown, "text": event.text}))
+            if isinstance(event, RationalePiece):
+                yield _event("rationale", json.dumps(event.model_dump()))
             else:
                 yield _event("judgment", event.model_dump_json())
     except ApiError as error:

@@ -159,11 +159,16 @@ class PairwiseJudgment(Wire):
     usage: Usage = Usage()
 
 
-class RationaleDelta(Wire):
-    """A further piece of what the judge writes while it reads one order of the pair."""
+class RationalePiece(Wire):
+    """A further piece of what the judge writes before its verdict."""
+
+    text: str
+
+
+class RationaleDelta(RationalePiece):
+    """The same of a pair, with the order that the judge is reading."""
 
     shown: Shown
-    text: str
 
 
 class ScoreJudgment(Wire):
@@ -181,6 +186,13 @@ class ScoreJudgment(Wire):
     rubric: str
     judge: JudgeVersion
     usage: Usage = Usage()
+
+
+StreamRequest = PairwiseRequest | ScoreRequest
+"""What can be answered piece by piece."""
+
+StreamEvent = RationalePiece | PairwiseJudgment | ScoreJudgment
+"""Of such an answer: pieces of the rationale, then the judgment."""
 
 
 class Standing(Wire):

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfreward.config_serving import ServingConfig
-from selfreward.engines.protocol import Completion, Draw, GenerationRequest, Sampling
+from selfreward.engines.protocol import Completion, GenerationRequest, Sampling
 from selfreward.judging.blocks import block_tag, conversation_text, neutralised
 from selfreward.judging.prompts import render_pairwise
 from selfreward.judging.rubrics import (
     LETTERS,
     PairwiseRubric,
-    find_verdict,
     verdict_choices,
     verdict_regex,
 )
@@ -32,6 +31,7 @@ from selfreward.serving.judge_wire import (
     Shown,
     VoteCounts,
 )
+from selfreward.serving.rationales import PairListener, rationale_before_verdict
 from selfreward.serving.rubric_choice import choose_pairwise_rubric
 from selfreward.serving.scores import (
     FAILED_READING,
@@ -120,6 +120,11 @@ class PairwisePlan:
             rubric=self.rubric.id,
             judge=version,
         )
+
+    def listeners(self) -> list[PairListener | None]:
+        """What tells the rationale of each order while it is written."""
+        is_reasoned = self.rubric.wants_reason
+        return [PairListener(shown) if is_reasoned else None for shown in self.shown]
 
     def _verdicts(self, completion: Completion) -> list[Verdict]:
         return [
@@ -238,12 +243,6 @@ def render_pair(
         Message(role="system", content=rubric.system),
         Message(role="user", content=block + text),
     )
-
-
-def rationale_before_verdict(rubric: PairwiseRubric, draw: Draw) -> str:
-    """What a draw says before its verdict; all of it where there is no verdict."""
-    mark = find_verdict(rubric, draw.text, complete=draw.finish_reason != "length")
-    return (draw.text if mark is None else draw.text[: mark.start]).strip()
 
 
 def _turned(verdict: Verdict, shown: Shown) -> Verdict:

@@ -7,13 +7,12 @@ replicas or how versions change.
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from selfreward.config_serving import ServingConfig
-from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest, Sampling
+from selfreward.engines.protocol import Completion, Generate, GenerationRequest, Sampling
 from selfreward.errors import EngineError, EngineTimeoutError
 from selfreward.judging.pointwise import PointwiseRubric, render_pointwise
 from selfreward.judging.pointwise_scores import parse_pointwise
@@ -27,14 +26,13 @@ from selfreward.serving.judge_wire import (
     ScoreRequest,
     Usage,
 )
+from selfreward.serving.rationales import ScoreListener, rationale_before_score
 from selfreward.serving.rubric_choice import choose_pointwise_rubric
 from selfreward.serving.wire import JudgeVersion
 
 SEVERAL_VOTES_TEMPERATURE = 0.7
 # `Score: 10` and an end of turn, for a tokenizer that knows little more than characters.
 _SCORE_TOKENS = 16
-# With the marks of emphasis before it, which are no part of the rationale.
-_SCORE_MARK = re.compile(r"[*_`#]{0,8}[ \t]{0,4}(?<![A-Za-z])score[*_`]{0,3}[ \t]{0,4}:", re.I)
 
 OUTCOMES: dict[Outcome, JudgedOutcome] = {
     Outcome.CHOICE: "choice",
@@ -192,6 +190,10 @@ class ScorePlan:
             judge=version,
         )
 
+    def listeners(self) -> list[ScoreListener | None]:
+        """What tells the rationale while it is written."""
+        return [ScoreListener() if self.rubric.wants_reason else None]
+
 
 def plan_score(request: ScoreRequest, config: ServingConfig, request_id: str) -> ScorePlan:
     """Plans the score of one response. Raises ConfigError as `choose_pointwise_rubric` does."""
@@ -226,9 +228,3 @@ def response_plan(
         ),
     )
     return ScorePlan(request_id=request_id, rubric=rubric, requests=[request])
-
-
-def rationale_before_score(draw: Draw) -> str:
-    """What a draw says before its last `Score:`; all of it where there is none."""
-    marks = list(_SCORE_MARK.finditer(draw.text))
-    return (draw.text[: marks[-1].start()] if marks else draw.text).strip()

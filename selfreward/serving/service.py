@@ -14,7 +14,7 @@ from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
 from selfreward.serving.calls import EngineCalls, VersionCalls
 from selfreward.serving.engine import Answer, ChatPiece, Judgment
 from selfreward.serving.http_errors import ApiError, api_error
-from selfreward.serving.judge_wire import PairwiseJudgment, PairwiseRequest, RationaleDelta
+from selfreward.serving.judge_wire import RationalePiece, StreamEvent, StreamRequest
 from selfreward.serving.rubric_choice import (
     JudgeRequest,
     RequestError,
@@ -173,12 +173,12 @@ class Service:
         return judgments
 
     async def judge_stream(
-        self, request: PairwiseRequest, request_id: str
-    ) -> AsyncIterator[RationaleDelta | PairwiseJudgment]:
+        self, request: StreamRequest, request_id: str
+    ) -> AsyncIterator[StreamEvent]:
         """As `judge`, with the explanation as it is written; the judgment comes last."""
         stream = self._engine.judge_stream(request, self.wanted, request_id)
         async for event in self._each_within(stream, self._most([request])):
-            if isinstance(event, PairwiseJudgment):
+            if not isinstance(event, RationalePiece):
                 self._count([event])
             yield event
 
