@@ -118,6 +118,10 @@ def evaluate(
     coefficients: Annotated[
         str | None, typer.Option(help="JSON file of a model's coefficients, for alpaca_eval.")
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Of rewardbench2: choice (default of judges that write) or ratings."),
+    ] = None,
     config: _Config = None,
     votes: _Votes = 1,
     orders: _Orders = "both",
@@ -133,7 +137,7 @@ def evaluate(
     from selfreward.evaluation.judges import parse_judge
     from selfreward.evaluation.reports import with_protocol
     from selfreward.loops.evaluate import evaluate_judge
-    from selfreward.loops.evaluate_request import make_request, recipe_of
+    from selfreward.loops.evaluate_request import asked_by, make_request, recipe_of
     from selfreward.reports.evaluation import write_evaluation
 
     if benchmark == "list":
@@ -157,13 +161,14 @@ def evaluate(
         columns=column or (),
         max_rows=max_rows,
         work=work,
+        by=asked_by(judge, benchmark, by),
     )
     found = evaluate_judge(request, _display(form))
     recipe = recipe_of(parse_judge(judge), request)
     report = found.report(recipe.evaluation, recipe.loop.seed)
     if benchmark is not None:
         for name, figures in benchmark_figures(benchmark, found, coefficients).items():
-            section = "data" if name in report["data"] else "scores"
+            section = next(s for s in ("data", "choices", "scores") if name in report[s])
             report[section][name] = with_protocol(report[section][name], benchmark, figures)
     write_evaluation(report, form, out)
 

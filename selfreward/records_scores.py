@@ -1,9 +1,10 @@
-"""Records of judging one response at a time: what is scored, a score read by a judge, a reward."""
+"""Records of judging other than by comparing two: a response by itself with the scores and rewards
+it was given, and the best of several."""
 
 from dataclasses import dataclass
 from typing import Self
 
-from selfreward.records import Conversation, ModelRef, Verdict, content_id
+from selfreward.records import Conversation, ModelRef, Outcome, Verdict, content_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,3 +126,70 @@ class PairScore:
     rejected_alone: float | None
     chosen_tokens: int
     rejected_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotVerdict:
+    """Which of several responses a judge named as the best; a failure has an outcome and no slot.
+
+    Example: `SlotVerdict(outcome="choice", slot=2)` for the third response shown
+    """
+
+    outcome: Outcome
+    slot: int | None = None
+    """Place of the response among those shown, from 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestOfReading:
+    """One reading of a question in which the judge was to name the best of several responses.
+
+    Example: `BestOfReading(id="bor-6b…", question_id="que-21…", judge=ModelRef(…),
+    rubric_id="best_of_verdict_only", draw=0, gold=2, num_shown=4, text="C", finish_reason="stop",
+    num_tokens=1, num_prompt_tokens=640, verdict=SlotVerdict(outcome="choice", slot=2))`
+    """
+
+    id: str
+    question_id: str
+    judge: ModelRef
+    rubric_id: str
+    draw: int
+    gold: int
+    """Slot in which the right response was shown."""
+    num_shown: int
+    text: str
+    finish_reason: str
+    num_tokens: int
+    num_prompt_tokens: int
+    verdict: SlotVerdict
+
+    @classmethod
+    def new(
+        cls,
+        *,
+        question_id: str,
+        judge: ModelRef,
+        rubric_id: str,
+        draw: int,
+        gold: int,
+        num_shown: int,
+        text: str,
+        finish_reason: str,
+        num_tokens: int,
+        num_prompt_tokens: int,
+        verdict: SlotVerdict,
+    ) -> Self:
+        return cls(
+            id=content_id("bor", question_id, judge.fingerprint, rubric_id, gold, draw),
+            question_id=question_id,
+            judge=judge,
+            rubric_id=rubric_id,
+            draw=draw,
+            gold=gold,
+            num_shown=num_shown,
+            text=text,
+            finish_reason=finish_reason,
+            num_tokens=num_tokens,
+            num_prompt_tokens=num_prompt_tokens,
+            verdict=verdict,
+        )

@@ -31,7 +31,7 @@ from selfreward.records_custom_llm import (
     TaskAnswer,
     TaskItem,
 )
-from selfreward.records_scores import PairScore, Rating, ScoredResponse
+from selfreward.records_scores import BestOfReading, PairScore, Rating, ScoredResponse
 from selfreward.records_self_rewarding import (
     CreatedInstruction,
     CreationPrompt,
@@ -53,6 +53,7 @@ STORED_RECORDS: dict[str, type] = {
     "ScoredResponse": ScoredResponse,
     "Rating": Rating,
     "PairScore": PairScore,
+    "BestOfReading": BestOfReading,
     "CreationPrompt": CreationPrompt,
     "CreatedInstruction": CreatedInstruction,
     "SampledInstruction": SampledInstruction,

@@ -10,6 +10,13 @@ from selfreward.config import ScriptedConfig
 from selfreward.config_self_rewarding import SelfInstructConfig
 from selfreward.engines.protocol import GenerationRequest, Sampling
 from selfreward.engines.scripted_draws import draw, scored
+from selfreward.judging.best_of import (
+    best_of_choices,
+    best_of_regex,
+    best_of_rubric,
+    parse_best_of,
+    render_best_of,
+)
 from selfreward.judging.instruction_filters import filter_reason
 from selfreward.judging.pointwise import get_pointwise_rubric, render_pointwise
 from selfreward.judging.pointwise_scores import parse_pointwise
@@ -72,3 +79,22 @@ def test_a_likelihood_grows_with_quality_and_with_training() -> None:
     assert (better, worse) == (pytest.approx(-4.4), pytest.approx(-7.6))
     trained = scored(task, good, NEXT_MODEL).score
     assert trained is not None and better is not None and trained > better
+
+
+@pytest.mark.parametrize("wants_reason", [False, True])
+def test_the_best_of_four_is_named_as_often_as_the_skill_says(wants_reason: bool) -> None:
+    rubric = best_of_rubric(wants_reason)
+    marks = [f"(quality {q}) Because." for q in (3, 2, 9, 4)]
+    messages = render_best_of(rubric, TASK, marks)
+    guided = {"choices": best_of_choices(rubric, 4), "regex": best_of_regex(rubric, 4)}
+    slots = [
+        parse_best_of(
+            rubric, 4, written(asked("best_of", messages, seed=i, **guided), skill=0.6), "stop"
+        ).slot
+        for i in range(400)
+    ]
+    # 0.6 with skill and a quarter of the rest: 0.7 of 400, within four standard errors.
+    assert slots.count(2) == pytest.approx(280, abs=37)
+    assert slots.count(None) == 0 and set(slots) == {0, 1, 2, 3}
+    failed = written(asked("best_of", messages), unparsed_share=1.0)
+    assert parse_best_of(rubric, 4, failed, "stop").outcome == "unparsed"

@@ -30,6 +30,7 @@ LIGHT = (
     "selfreward.judging.pointwise",
     "selfreward.judging.voting",
     "selfreward.judging.baselines",
+    "selfreward.judging.best_of",
     "selfreward.judging.likelihood",
     "selfreward.judging.parse_study",
     "selfreward.judging.perturbations.perturb",

@@ -3,16 +3,27 @@ import math
 
 import pytest
 
+from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.protocols.rewardbench2 import (
     NUM_QUESTIONS,
-    RatedQuestion,
+    choice_credit,
     is_best_rated,
     rating_credit,
     rewardbench2_report,
-    ties_score,
 )
+from selfreward.metrics.protocols.rewardbench2_ties import RatedQuestion, ties_score
+from selfreward.records import Outcome
+from selfreward.records_scores import SlotVerdict
 
 Ratings = tuple[float | None, ...]
+
+
+def chose(slot: int | None, gold: int, domain: str = "Math", shown: int = 4) -> BestOfOutcome:
+    failed = SlotVerdict(outcome=Outcome.UNPARSED)
+    verdict = failed if slot is None else SlotVerdict(outcome=Outcome.CHOICE, slot=slot)
+    return BestOfOutcome(
+        question_id="q", subset=domain, gold=gold, num_shown=shown, verdict=verdict
+    )
 
 
 def rated(ident: str, correct: Ratings, incorrect: Ratings, domain: str = "Ties") -> RatedQuestion:
@@ -31,6 +42,31 @@ TIES = [
 
 def test_the_data_has_1865_questions() -> None:
     assert sum(NUM_QUESTIONS.values()) == 1865
+
+
+def test_a_reading_without_a_choice_is_worth_chance_only_in_the_published_scoring() -> None:
+    report = rewardbench2_report([], [chose(2, 2), chose(3, 0), chose(None, 1)])
+    assert report.ours.domains["Math"] == pytest.approx(1 / 3)
+    # (1 + 0 + 0.25) / 3
+    assert report.published.domains["Math"] == pytest.approx(0.4166667, abs=1e-7)
+    assert report.num_questions["Math"] == 3
+    # Of three responses guessing gets a third.
+    assert choice_credit(chose(None, 1, shown=3)) == pytest.approx(1 / 3)
+
+
+def test_choices_in_five_domains_and_ratings_in_ties() -> None:
+    names = ("Factuality", "Precise IF", "Math", "Safety", "Focus")
+    report = rewardbench2_report(TIES, [chose(1, 1, name) for name in names])
+    # Ties is .7473106, worked out below.
+    assert report.ours.overall == pytest.approx((5 + 0.7473106) / 6, abs=1e-7)
+    assert report.missing == () and report.num_questions["Ties"] == 4
+
+
+def test_choices_and_ratings_do_not_mix_in_a_domain() -> None:
+    with pytest.raises(ValueError, match="by ratings, not by choices"):
+        rewardbench2_report([], [chose(0, 0, "Ties")])
+    with pytest.raises(ValueError, match="by choices and by ratings: Math"):
+        rewardbench2_report([rated("q", (1.0,), (0.0,), "Math")], [chose(0, 0)])
 
 
 def test_a_question_without_a_rating_is_worth_chance_only_in_the_published_scoring() -> None:

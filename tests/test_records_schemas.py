@@ -36,7 +36,13 @@ from selfreward.records_custom_llm import (
     TaskAnswer,
     TaskItem,
 )
-from selfreward.records_scores import PairScore, Rating, ScoredResponse
+from selfreward.records_scores import (
+    BestOfReading,
+    PairScore,
+    Rating,
+    ScoredResponse,
+    SlotVerdict,
+)
 from selfreward.records_self_rewarding import (
     CreatedInstruction,
     CreationPrompt,
@@ -140,6 +146,19 @@ SAMPLES: dict[str, Any] = {
         rejected_alone=None,
         chosen_tokens=2,
         rejected_tokens=5,
+    ),
+    "BestOfReading": BestOfReading.new(
+        question_id="que-1",
+        judge=MODEL,
+        rubric_id="best_of_reasoned",
+        draw=0,
+        gold=3,
+        num_shown=4,
+        text="Hm",
+        finish_reason="length",
+        num_tokens=1,
+        num_prompt_tokens=90,
+        verdict=SlotVerdict(outcome=Outcome.TRUNCATED),
     ),
     "CreationPrompt": CreationPrompt(
         id="cre-1", round=2, shot_ids=("ins-1", "ins-2"), shots=("Name a river.", "Größe?")

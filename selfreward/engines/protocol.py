@@ -53,7 +53,8 @@ class GenerationRequest:
     id: str
     purpose: str
     """Which stage asks: `categorise`, `respond`, `modify`, `respond_modified`,
-    `modify_and_respond`, `rewrite`, `sample`, `create`, `candidate`, `judge`, `rate`, `score`."""
+    `modify_and_respond`, `rewrite`, `sample`, `create`, `candidate`, `judge`, `best_of`, `rate`,
+    `score`."""
     messages: Conversation
     sampling: Sampling
     target: str | None = None

@@ -14,6 +14,7 @@ from selfreward.judging.token_logps import TokenLogps
 from selfreward.records import ModelRef
 
 _SCALE = re.compile(r"\[(\d)-(\d)\]")
+_SHOWN = re.compile(r"<response-([A-D])-\w+>\n(.*?)\n</response-", re.DOTALL)
 
 
 def draw(request: GenerationRequest, index: int, model: ModelRef, config: ScriptedConfig) -> Draw:
@@ -24,6 +25,8 @@ def draw(request: GenerationRequest, index: int, model: ModelRef, config: Script
     dice = Dice(request.purpose, messages, seed, model.iteration)
     if request.purpose == "judge":
         return judge_draw(request, dice, model, config)
+    if request.purpose == "best_of":
+        return best_of_draw(request, dice, model, config)
     if request.purpose == "rate":
         return rate_draw(request, dice, model, config)
     text = write_answer(request, dice)
@@ -77,6 +80,25 @@ def judge_draw(
         found = dict(zip(request.sampling.logps_of, values, strict=True))
         logps = _last_written(text, found)
     return Draw(text=text, finish_reason="stop", num_tokens=len(text.split()), logps=logps)
+
+
+def best_of_draw(
+    request: GenerationRequest, dice: Dice, model: ModelRef, config: ScriptedConfig
+) -> Draw:
+    """A letter of those shown: that of the best quality mark with the judge's skill, else any."""
+    if dice.unit("fate") < config.unparsed_share:
+        return Draw(text="All have their merits.", finish_reason="stop", num_tokens=4)
+    user = [m.content for m in request.messages if m.role == "user"][-1]
+    shown = _SHOWN.findall(user)
+    marks = [max(map(int, QUALITY_MARK.findall(text)), default=0) for _, text in shown]
+    skill = min(1.0, config.skill + model.iteration * config.skill_per_iteration)
+    letter = shown[dice.between("slot", 0, len(shown) - 1)][0]
+    if dice.unit("verdict") < skill:
+        letter = shown[marks.index(max(marks))][0]
+    text = letter
+    if not request.sampling.choices:
+        text = f"One of them is sounder ({dice.tag()}).\n[[{letter}]]"
+    return Draw(text=text, finish_reason="stop", num_tokens=len(text.split()))
 
 
 def rate_draw(

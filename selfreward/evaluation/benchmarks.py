@@ -4,7 +4,7 @@ Each entry says in one line which file it wants and turns an evaluation of that 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from selfreward.evaluation.reports import ProtocolReport
 from selfreward.judging.voting import combine_orders
 from selfreward.metrics import reward_modelling
 from selfreward.metrics.alpaca_eval import AlpacaEvalReport, LengthGlm, alpaca_eval_report
+from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
 from selfreward.metrics.pairwise import PairOutcome, chosen_probabilities
 from selfreward.metrics.protocols import (
@@ -25,6 +26,7 @@ from selfreward.metrics.protocols import (
     rewardbench2,
     rm_bench,
 )
+from selfreward.metrics.protocols.rewardbench2_ties import RatedQuestion
 from selfreward.records import Outcome
 from selfreward.storage import files
 
@@ -39,6 +41,8 @@ class Benchmark:
     data_needed: str
     of_pairs: Callable[[list[PairOutcome], Meta], ProtocolReport] | None = None
     of_scores: Callable[[Ratings], ProtocolReport] | None = None
+    of_choices: Callable[[Sequence[BestOfOutcome], Ratings | None], ProtocolReport] | None = None
+    """Where its questions can be asked as one choice; with the ratings of what cannot."""
 
 
 def _mt_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
@@ -154,25 +158,25 @@ def _preference(outcome: PairOutcome) -> float | None:
     return float(is_chosen) if both.outcome is Outcome.CHOICE else None
 
 
-def _rewardbench2(ratings: Ratings) -> Any:
+def _rewardbench2(choices: Sequence[BestOfOutcome], ratings: Ratings | None) -> Any:
     sides: dict[tuple[str, str], dict[float, list[float | None]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    for group, subset, human, judge in zip(
-        ratings.groups, ratings.subsets, ratings.human, ratings.judge, strict=True
-    ):
-        sides[group, subset][human].append(judge)
-    return rewardbench2.rewardbench2_report(
-        [
-            rewardbench2.RatedQuestion(
-                question_id=group,
-                domain=subset,
-                correct=tuple(found[1.0]),
-                incorrect=tuple(found[0.0]),
-            )
-            for (group, subset), found in sides.items()
-        ]
-    )
+    if ratings is not None:
+        for group, subset, human, judge in zip(
+            ratings.groups, ratings.subsets, ratings.human, ratings.judge, strict=True
+        ):
+            sides[group, subset][human].append(judge)
+    rated = [
+        RatedQuestion(
+            question_id=group,
+            domain=subset,
+            correct=tuple(found[1.0]),
+            incorrect=tuple(found[0.0]),
+        )
+        for (group, subset), found in sides.items()
+    ]
+    return rewardbench2.rewardbench2_report(rated, choices)
 
 
 def _reward_modelling(ratings: Ratings) -> Any:
@@ -197,7 +201,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         data_needed=rewardbench.DATA_NEEDED,
         of_pairs=lambda outcomes, _: rewardbench.rewardbench_report(outcomes),
     ),
-    "rewardbench2": Benchmark(data_needed=rewardbench2.DATA_NEEDED, of_scores=_rewardbench2),
+    "rewardbench2": Benchmark(
+        data_needed=rewardbench2.DATA_NEEDED,
+        of_scores=lambda ratings: _rewardbench2((), ratings),
+        of_choices=_rewardbench2,
+    ),
     "judgebench": Benchmark(
         data_needed=judgebench.DATA_NEEDED,
         of_pairs=lambda outcomes, _: judgebench.judgebench_report(outcomes),
@@ -263,6 +271,9 @@ def benchmark_figures(
         if benchmark.of_scores is not None:
             for data, ratings in evaluated.ratings.items():
                 figures[data] = benchmark.of_scores(ratings)
+        if benchmark.of_choices is not None:
+            for data, choices in evaluated.choices.items():
+                figures[data] = benchmark.of_choices(choices, evaluated.ratings.get(data))
     except ValueError as error:
         raise DataError(f"{error}; {benchmark.data_needed}") from None
     if not figures:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from selfreward.config import EvaluationConfig
@@ -11,6 +11,7 @@ from selfreward.evaluation.outcomes import CardBasis, Side
 from selfreward.evaluation.reports import card_report, macro_report, set_report
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.voting import mean_score
+from selfreward.metrics.best_of import BestOfOutcome, best_of_report
 from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.reward_modelling import pointwise_agreement
 from selfreward.records import Outcome
@@ -52,6 +53,8 @@ class Evaluated:
     meta: dict[str, dict[str, dict[str, Any]]]
     """By data set and pair id: what the file says of the pair besides."""
     ratings: dict[str, Ratings]
+    choices: dict[str, list[BestOfOutcome]] = field(default_factory=dict)
+    """Of files whose questions were asked as one choice."""
     dropped: dict[str, dict[str, int]]
     """By data set and reason: rows that could not be used and pairs that could not be judged."""
     work: str
@@ -75,6 +78,10 @@ class Evaluated:
                 name: asdict(pointwise_agreement(r.human, r.judge, r.human_scale, r.judge_scale))
                 | {"dropped": self.dropped[name]}
                 for name, r in self.ratings.items()
+            },
+            "choices": {
+                name: best_of_report(found).to_dict() | {"dropped": self.dropped[name]}
+                for name, found in self.choices.items()
             },
         }
         if self.outcomes:
@@ -125,9 +132,15 @@ def _plain(model: str) -> str:
 
 
 def read_ratings(
-    name: str, rows_folder: str, folder: str, rubric: PointwiseRubric | None
+    name: str,
+    rows_folder: str,
+    folder: str,
+    rubric: PointwiseRubric | None,
+    subset: str | None = None,
 ) -> Ratings:
     """Joins the responses of the data set `name` with the mean of their ratings.
+
+    With `subset` only those of that subset, which alone were rated then.
 
     Raises:
         DataError: its responses are scored on several scales.
@@ -141,6 +154,8 @@ def read_ratings(
         for rating in read_records(ratings_url, Rating):
             found.setdefault(rating.response_id, []).append(rating)
         for row in read_records(rows_url, ScoredResponse):
+            if subset is not None and row.subset != subset:
+                continue
             rows.append(row)
             judge.append(_mean(found.get(row.id, [])))
     scales = {(row.low, row.high) for row in rows}

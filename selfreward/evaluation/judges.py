@@ -41,6 +41,11 @@ class JudgeSpec:
         return self.kind in ("likelihood", "classifier")
 
     @property
+    def writes(self) -> bool:
+        """Whether it gives its verdicts as text."""
+        return self.kind in ("model", "run", "endpoint")
+
+    @property
     def needs_engine(self) -> bool:
         """Whether engines of the cluster have to be started for it."""
         return self.kind not in ("baseline", "endpoint")

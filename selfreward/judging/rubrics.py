@@ -7,6 +7,7 @@ C is the letter some judges use for a tie. Rendering is in `prompts.py`, outcome
 import difflib
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from selfreward.errors import ConfigError
@@ -158,16 +159,26 @@ class VerdictMark:
     end: int
 
 
-_BRACKET_MARK = re.compile(r"\[\[([ABC])\]\]")
-_LETTER_ONLY = re.compile(
-    r"""[\s"'`*_(\[]*(?:(?:response|answer|verdict)\s*:?\s*)?[\s"'`*_(\[]*"""
-    r"""(?-i:([ABC]))[\s"'`*_)\].!]*""",
-    re.IGNORECASE,
-)
+_TIE_TOO = "ABC"
 
 
-def _deciding_marks(text: str, complete: bool) -> list[VerdictMark]:
-    marks = [VerdictMark(m[1], m.start(), m.end()) for m in _BRACKET_MARK.finditer(text)]
+@cache
+def _bracket_mark(letters: str) -> re.Pattern[str]:
+    return re.compile(rf"\[\[([{letters}])\]\]")
+
+
+@cache
+def _letter_only(letters: str) -> re.Pattern[str]:
+    return re.compile(
+        r"""[\s"'`*_(\[]*(?:(?:response|answer|verdict)\s*:?\s*)?[\s"'`*_(\[]*"""
+        rf"""(?-i:([{letters}]))[\s"'`*_)\].!]*""",
+        re.IGNORECASE,
+    )
+
+
+def _deciding_marks(letters: str, text: str, complete: bool) -> list[VerdictMark]:
+    found = _bracket_mark(letters).finditer(text)
+    marks = [VerdictMark(m[1], m.start(), m.end()) for m in found]
     if len({m.letter for m in marks}) <= 1:
         return marks
     if not complete:
@@ -179,15 +190,18 @@ def _deciding_marks(text: str, complete: bool) -> list[VerdictMark]:
     return marks if len({m.letter for m in marks}) == 1 else []
 
 
-def _verdict_marks(rubric: PairwiseRubric, text: str, complete: bool) -> list[VerdictMark]:
-    if rubric.verdict_style == "letter":
+def verdict_marks(
+    style: VerdictStyle, letters: str, text: str, complete: bool
+) -> list[VerdictMark]:
+    """Returns the marks that decide a verdict among `letters`, by the rule of `find_verdict`."""
+    if style == "letter":
         # Trimmed first: on a long run of spaces the pattern would try every split of it.
         stripped = text.strip()
         offset = len(text) - len(text.lstrip())
-        only = _LETTER_ONLY.fullmatch(stripped) if len(stripped) <= 40 else None
+        only = _letter_only(letters).fullmatch(stripped) if len(stripped) <= 40 else None
         if only is not None:
             return [VerdictMark(only[1], only.start(1) + offset, only.end(1) + offset)]
-    return _deciding_marks(text, complete)
+    return _deciding_marks(letters, text, complete)
 
 
 def find_verdict(rubric: PairwiseRubric, text: str, complete: bool = True) -> VerdictMark | None:
@@ -201,7 +215,7 @@ def find_verdict(rubric: PairwiseRubric, text: str, complete: bool = True) -> Ve
 
     The letter C (tie) is found as well; the span covers `[[A]]`, or the bare letter.
     """
-    marks = _verdict_marks(rubric, text, complete)
+    marks = verdict_marks(rubric.verdict_style, _TIE_TOO, text, complete)
     return marks[-1] if marks else None
 
 
@@ -211,7 +225,7 @@ def flip_verdict(rubric: PairwiseRubric, text: str) -> str | None:
     Where the verdict stands several times, every mark that decides it is replaced, so the result
     always reads as the other verdict.
     """
-    marks = _verdict_marks(rubric, text, complete=True)
+    marks = verdict_marks(rubric.verdict_style, _TIE_TOO, text, complete=True)
     if not marks or marks[0].letter not in _OTHER:
         return None
     pieces, position = [], 0

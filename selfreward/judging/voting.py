@@ -28,9 +28,14 @@ class ScoreVote:
     num_draws: int
 
 
+def most_common_failure(outcomes: Iterable[Outcome]) -> Outcome:
+    """Returns the failure that most of the outcomes are."""
+    counts = Counter(outcomes)
+    return max(_FAILURES, key=lambda outcome: counts[outcome])
+
+
 def _most_common_failure(verdicts: Iterable[Verdict]) -> Verdict:
-    counts = Counter(v.outcome for v in verdicts)
-    return Verdict(outcome=max(_FAILURES, key=lambda outcome: counts[outcome]))
+    return Verdict(outcome=most_common_failure(v.outcome for v in verdicts))
 
 
 def _refuse(verdicts: Sequence[Verdict], outcome: Outcome, what: str) -> None:

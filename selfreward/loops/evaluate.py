@@ -5,13 +5,14 @@ goes on where the last attempt stopped, and a finished evaluation costs seconds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selfreward.config import RunConfig
 from selfreward.engines.client import EngineClient
 from selfreward.engines.endpoint import EndpointClient, first_model
 from selfreward.errors import DataError
+from selfreward.evaluation.best_of import read_best_of
 from selfreward.evaluation.evaluated import Evaluated, Ratings, read_ratings
 from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
 from selfreward.evaluation.outcomes import (
@@ -21,8 +22,11 @@ from selfreward.evaluation.outcomes import (
     read_scored_outcomes,
 )
 from selfreward.evaluation.reports import reducer
+from selfreward.judging.best_of import BestOfRubric, best_of_rubric
 from selfreward.judging.pointwise import PointwiseRubric
+from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path, join
+from selfreward.loops.best_of import in_one_shard, num_responses, questions_of
 from selfreward.loops.evaluate_request import (
     EvaluateRequest,
     check,
@@ -37,11 +41,14 @@ from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.session import open_cluster, place, run_model
 from selfreward.loops.sources import output_of
-from selfreward.loops.steps import Run, run_step
+from selfreward.loops.steps import Output, Run, run_step
+from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.pairwise import PairOutcome
+from selfreward.metrics.protocols.rewardbench2 import TIES
 from selfreward.preflight import Bundle, check_place, evaluation_bundles
 from selfreward.reports.progress import Display
 from selfreward.stages.baseline import Baseline
+from selfreward.stages.best_of import BestOf
 from selfreward.stages.judge import Judge
 from selfreward.stages.rate import Rate, RateByReward
 from selfreward.stages.runner import StageLogic
@@ -143,6 +150,7 @@ class _Evaluation:
             settings=self._told(),
             outcomes=self._judged(pairs, dropped),
             meta={s.name: s.read_meta() for s in pairs},
+            choices=self._chosen(scored, dropped) if request.by == "choice" else {},
             ratings=self._rated(scored, dropped),
             dropped=dropped,
             work=self.run.layout.root,
@@ -160,6 +168,8 @@ class _Evaluation:
         settings = settings_of(self.spec, self.config, self.request, self.rubric)
         told = {k: v for k, v in settings.items() if k in ("rubric", "guided", "votes", "seed")}
         told["orders"] = self.request.orders
+        if self.request.by == "choice":
+            told["by"] = f"choice ({self._best_of().id})"
         if "rubric" in told:
             told["verdict"] = self.request.verdict
         return told
@@ -197,6 +207,32 @@ class _Evaluation:
             )
         return outcomes
 
+    def _best_of(self) -> BestOfRubric:
+        pairwise = get_pairwise_rubric(self.config.judge.rubric)
+        return best_of_rubric(wants_reason=pairwise.wants_reason)
+
+    def _chosen(
+        self, sets: Sequence[DataSet], dropped: dict[str, dict[str, int]]
+    ) -> dict[str, list[BestOfOutcome]]:
+        logic = BestOf(
+            rubric=self._best_of(),
+            sampling=pair_sampling(self.config, self.request),
+            guided=self.config.judge.guided,
+            num_draws=self.request.votes,
+            seed=self.config.loop.seed,
+            apart=TIES,
+        )
+        questions = {s.name: questions_of(s) for s in sets}
+        asked = [s for s in sets if questions[s.name]]
+
+        def fit(data: DataSet, output: Output) -> Output:
+            return in_one_shard(output, len(questions[data.name]))
+
+        return {
+            data.name: read_best_of(questions[data.name], folder)
+            for data, folder in self._step(logic, asked, dropped, fit)
+        }
+
     def _rated(
         self, sets: Sequence[DataSet], dropped: dict[str, dict[str, int]]
     ) -> dict[str, Ratings]:
@@ -208,6 +244,8 @@ class _Evaluation:
                 f"{self.spec.text} compares responses and rates none; leave out {names}"
             )
         rubric: PointwiseRubric | None = None
+        subset = TIES if self.request.by == "choice" else None
+        sizes = {s.name: num_responses(s, subset) for s in sets}
         logic: StageLogic[Any, Any] = RateByReward()
         if self.spec.kind != "classifier":
             rubric = self.rubric
@@ -218,10 +256,18 @@ class _Evaluation:
                 expected=self.config.rating.expected,
                 num_draws=self.request.votes,
                 seed=self.config.loop.seed,
+                subset=subset,
+                # What is rated of a file enters no recipe, so each part has its own folder.
+                name="rate" if subset is None else "rate_ties",
             )
+
+        def fit(data: DataSet, output: Output) -> Output:
+            return replace(output, num_rows=sizes[data.name])
+
+        rated = [s for s in sets if sizes[s.name]]
         return {
-            data.name: read_ratings(data.name, data.source.folder, folder, rubric)
-            for data, folder in self._step(logic, sets, dropped)
+            data.name: read_ratings(data.name, data.source.folder, folder, rubric, subset)
+            for data, folder in self._step(logic, rated, dropped, fit)
         }
 
     def _step(
@@ -229,13 +275,17 @@ class _Evaluation:
         logic: StageLogic[Any, Any],
         sets: Sequence[DataSet],
         dropped: dict[str, dict[str, int]],
+        fit: Callable[[DataSet, Output], Output] = lambda _, output: output,
     ) -> list[tuple[DataSet, str]]:
-        """Runs a stage over the data sets; returns each with the folder of what was made."""
+        """Runs a stage over the data sets; returns each with the folder of what was made.
+
+        `fit` changes the output of a stage that does not make one shard of each of the data's.
+        """
         settings = settings_of(self.spec, self.config, self.request, self.rubric)
         recipe: Mapping[str, Any] = {"judge": self.judge.fingerprint, **settings}
         folders = [join(self.run.layout.root, logic.name, s.name) for s in sets]
         outputs = [
-            output_of(folder, data.source, recipe)
+            fit(data, output_of(folder, data.source, recipe))
             for data, folder in zip(sets, folders, strict=True)
         ]
         make = self.judge.client

@@ -12,6 +12,7 @@ from selfreward.config import RunConfig, SamplingConfig
 from selfreward.config_base import from_anywhere
 from selfreward.config_loading import identity, load_config, parse_config
 from selfreward.errors import ConfigError
+from selfreward.evaluation.benchmarks import BENCHMARKS, get_benchmark
 from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
 from selfreward.evaluation.reports import Method
 from selfreward.judging.pointwise import PointwiseRubric
@@ -22,6 +23,7 @@ from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.storage import files
 
 Orders = Literal["both", "random"]
+By = Literal["choice", "ratings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,9 @@ class EvaluateRequest:
     verdict: Method = "greedy"
     columns: Mapping[str, str] = field(default_factory=dict)
     max_rows: int | None = None
+    by: By = "ratings"
+    """How responses with scores are asked about: each rated alone, or the best named in one reading
+    where a benchmark has questions for that."""
     work: str | None = None
     """Folder or URL of the evaluation; None: `runs/evaluations/<judge>-<digest>`, where another
     judge, recipe, option or content of a file has another digest."""
@@ -60,6 +65,7 @@ def make_request(
     columns: Sequence[str],
     max_rows: int | None,
     work: str | None,
+    by: By = "ratings",
 ) -> EvaluateRequest:
     """Reads what the command line says, and checks it before anything is started.
 
@@ -90,10 +96,33 @@ def make_request(
         verdict=cast("Method", verdict),
         columns=dict(_column(text) for text in columns),
         max_rows=max_rows,
+        by=by,
         work=work,
     )
     check(request)
     return request
+
+
+def asked_by(judge: str, benchmark: str | None, by: str | None) -> By:
+    """How a benchmark is put to a judge: as published, or as `by` says.
+
+    RewardBench 2 asks judges that write for the best of four (arXiv 2506.01937).
+
+    Raises:
+        ConfigError: `by` does not fit the benchmark or the judge.
+    """
+    has_choice = benchmark is not None and get_benchmark(benchmark).of_choices is not None
+    writes = parse_judge(judge).writes if has_choice else False
+    if by is None:
+        return "choice" if writes else "ratings"
+    if by not in get_args(By):
+        raise ConfigError(f"--by {by!r}: it is choice or ratings")
+    if not has_choice:
+        known = ", ".join(name for name, b in BENCHMARKS.items() if b.of_choices is not None)
+        raise ConfigError(f"--by belongs to --benchmark {known}: leave it out")
+    if by == "choice" and not writes:
+        raise ConfigError(f"--by choice: {judge} writes no verdicts, leave it out")
+    return cast("By", by)
 
 
 COLUMNS = frozenset(

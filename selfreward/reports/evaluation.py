@@ -83,6 +83,26 @@ def score_rows(report: Mapping[str, Any]) -> list[Cells]:
     ]
 
 
+def choice_rows(report: Mapping[str, Any]) -> list[Cells]:
+    """One row a data set whose questions were asked as one choice."""
+    return [
+        (
+            name,
+            str(found["n"]),
+            rate(found["accuracy"]),
+            rate(found["chance"]),
+            " ".join(rate(share) for share in found["slot_rates"]),
+            rate(found["unparsed_rate"] + found["truncated_rate"] + found["refused_rate"])
+            if found["n"]
+            else "",
+            str(sum(found["dropped"].values())),
+        )
+        for name, found in report["choices"].items()
+    ]
+
+
+_CHOICE_HEADINGS = ("best of", "questions", "accuracy", "chance", "by slot", "failed", "dropped")
+
 _SCORE_HEADINGS = (
     "scores",
     "responses",
@@ -100,9 +120,12 @@ def tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells]]]:
     shown: list[tuple[Cells, list[Cells]]] = []
     if report["data"]:
         shown.append((_HEADINGS, data_rows(report)))
+    if report["choices"]:
+        shown.append((_CHOICE_HEADINGS, choice_rows(report)))
     if report["scores"]:
         shown.append((_SCORE_HEADINGS, score_rows(report)))
-    for name, found in (*report["data"].items(), *report["scores"].items()):
+    sections = (report["data"], report["choices"], report["scores"])
+    for name, found in (item for section in sections for item in section.items()):
         protocol = found.get("protocol")
         if protocol is not None:
             figures = [(k, _plain(v)) for k, v in flat(protocol) if k != "name"]

@@ -24,11 +24,14 @@ class RatedRow:
     response: str
 
 
-def _read(url: str, stored: Literal["scored", "sampled"]) -> list[RatedRow]:
+def _read(
+    url: str, stored: Literal["scored", "sampled"], subset: str | None = None
+) -> list[RatedRow]:
     if stored == "scored":
         return [
             RatedRow(id=row.id, messages=row.messages, response=row.response)
             for row in read_records(url, ScoredResponse)
+            if subset is None or row.subset == subset
         ]
     return [
         RatedRow(id=response.id, messages=row.instruction.messages, response=response.text)
@@ -49,11 +52,13 @@ class Rate:
     """Score by the probabilities of the score tokens."""
     stored: Literal["scored", "sampled"] = "scored"
     """Which records hold the responses: ScoredResponse or SampledInstruction."""
+    subset: str | None = None
+    """Of scored responses, only those of this subset."""
     name: str = "rate"
     out_type: type[Rating] = Rating
 
     def read(self, inputs: Sequence[str]) -> list[RatedRow]:
-        return _read(inputs[0], self.stored)
+        return _read(inputs[0], self.stored, self.subset)
 
     async def process(
         self, rows: Sequence[RatedRow], generate: Generate

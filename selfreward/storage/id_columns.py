@@ -67,6 +67,7 @@ ID_COLUMNS: dict[str, tuple[IdColumn, ...]] = {
     "Judgment": (_column("id", "own", "jud"), _column("pair_id", "parent")),
     "Rating": (_column("id", "own", "rat"), _column("response_id", "parent")),
     "PairScore": (_column("id", "own", "psc"), _column("pair_id", "parent")),
+    "BestOfReading": (_column("id", "own", "bor"),),
     "ResponseLikelihood": (_column("id", "own", "lik"), _column("response_id", "parent")),
     "RatingPair": (
         _column("id", "own", "rap"),

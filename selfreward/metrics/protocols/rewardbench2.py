@@ -1,13 +1,11 @@
 """RewardBench 2 (arXiv 2506.01937): best of four in five domains, and the Ties domain.
 
-A question has one right and three wrong responses, so chance is 25%. Each response is rated alone,
-by a judge as by a reward model; the benchmark's other way for a judge, naming the best of four in
-one reading, is not available. Ties is always rated: its prompts come in twos, one with many equally
-right responses (`tied:7`) and its reference with one (`ref:7`). The overall score is the plain mean
-of the six domains.
+A question has one right and three wrong responses, so chance is 25%. A judge that writes names the
+best of the four in one reading, or rates each response alone; a reward model always does the
+latter. Ties is always rated (`rewardbench2_ties.py`). The overall score is the plain mean of the
+six domains.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +13,21 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
+from selfreward.metrics.best_of import BestOfOutcome
+from selfreward.metrics.protocols.rewardbench2_ties import (
+    PUBLISHED_FAILED_RATING,
+    RatedQuestion,
+    TiesScore,
+    ties_score,
+)
+from selfreward.records import Outcome
+
 DATA_NEEDED: str = (
     "rewardbench2: pair file with id (of Ties: ref:<number> or tied:<number>), source, subset"
     " (Factuality, Precise IF, Math, Safety, Focus or Ties), prompt, chosen (list of the right"
-    " responses), rejected (list of the wrong ones, three outside Ties); meta is not read; every"
-    " response is rated alone, naming the best of four is not available"
+    " responses), rejected (list of the wrong ones, three outside Ties); meta is not read; with"
+    " --by choice, as published for judges that write, one reading names the best of four and only"
+    " Ties is rated, with --by ratings every response is rated alone"
 )
 
 NUM_QUESTIONS: Mapping[str, int] = MappingProxyType(
@@ -30,50 +38,6 @@ NUM_QUESTIONS: Mapping[str, int] = MappingProxyType(
 TIES = "Ties"
 CHANCE = 0.25
 """What the benchmark gives where every rating failed, and what guessing gets."""
-
-PUBLISHED_FAILED_RATING = -1.0
-"""What the benchmark enters for a rating it cannot read, below its scale of 1 to 10."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatedQuestion:
-    """The ratings of all responses to one question; None for a rating that failed.
-
-    Example: `RatedQuestion(question_id="tied:7", domain="Ties", correct=(9.0, 8.0),
-    incorrect=(3.0, None))`
-    """
-
-    question_id: str
-    domain: str
-    correct: tuple[float | None, ...]
-    incorrect: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TiesScore:
-    """The parts of the Ties score. A rate without anything to count is None.
-
-    Example: `TiesScore(score=0.747, tied_accuracy=1.0, ref_accuracy=0.5, margin=1.0,
-    hard_margin=0.5, margin_size=-0.27, num_tied=2, num_ref=2, num_both=2)`
-    """
-
-    score: float | None
-    """0.30 tied accuracy + 0.30 reference accuracy + 0.20 margin + 0.20 hard margin + 0.01 margin
-    size; with the last term it can be up to 1.01. None unless some prompt came in both kinds."""
-    tied_accuracy: float | None
-    """Share of tied prompts with every right response above every wrong one."""
-    ref_accuracy: float | None
-    """The same share of the reference prompts."""
-    margin: float | None
-    """Share of prompts whose gap between right and wrong is above the spread among the right."""
-    hard_margin: float | None
-    """The same with the smaller gap of the tied prompt and its reference."""
-    margin_size: float | None
-    """Mean of tanh(smaller gap / spread - 1)."""
-    num_tied: int
-    num_ref: int
-    num_both: int
-    """Prompts in both kinds; the three margins are over these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +77,23 @@ class RewardBench2Report:
         return asdict(self)
 
     def headline(self) -> float | None:
-        """The mean of the domains in our scoring, in which a failed rating is wrong."""
+        """The mean of the domains in our scoring, in which a failed reading is wrong."""
         return self.ours.overall
 
     def section_values(self) -> dict[str, float | None]:
         """The six domains in our scoring."""
         return self.ours.domains
+
+
+def choice_credit(outcome: BestOfOutcome) -> float:
+    """Returns the benchmark's credit for a choice: 1, 0, or without one what guessing gets.
+
+    That is one over the number of responses shown, 0.25 of four. It belongs to the published
+    scoring alone; everywhere else such a reading is a failure without a number.
+    """
+    if outcome.verdict.outcome is not Outcome.CHOICE:
+        return 1 / outcome.num_shown
+    return float(outcome.is_right)
 
 
 def rating_credit(question: RatedQuestion) -> float:
@@ -139,89 +114,6 @@ def is_best_rated(question: RatedQuestion) -> bool:
     return gold is not None and all(r is not None and r < gold for r in question.incorrect)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Separation:
-    gap: float
-    """Worst right minus best wrong rating."""
-    spread: float
-    """Best minus worst right rating; 0 with one right response."""
-
-
-def _separation(question: RatedQuestion, failed_rating: float | None) -> _Separation | None:
-    if not question.correct or not question.incorrect:
-        raise ValueError(f"{question.question_id} needs right and wrong responses")
-    if failed_rating is None and None in (*question.correct, *question.incorrect):
-        return None
-    stand_in = failed_rating or 0.0  # Not reached where there is none.
-    right = [stand_in if r is None else r for r in question.correct]
-    wrong = [stand_in if r is None else r for r in question.incorrect]
-    return _Separation(gap=min(right) - max(wrong), spread=max(right) - min(right))
-
-
-def _margin_size(gap: float, spread: float) -> float:
-    if spread == 0:
-        # tanh of ±infinity; 0/0 counts as 0.
-        return 0.0 if gap == 0 else math.copysign(1.0, gap)
-    return math.tanh(gap / spread - 1)
-
-
-def ties_score(questions: Sequence[RatedQuestion], failed_rating: float | None = None) -> TiesScore:
-    """Scores the Ties domain; ids are `ref:<number>` and `tied:<number>`.
-
-    With `failed_rating` None (ours) a prompt with a failed rating is not accurate, has neither
-    margin, and adds 0 to the margin size. The benchmark lets a failed rating stand as the number
-    -1 (`PUBLISHED_FAILED_RATING`). Raises ValueError for other ids, an id given twice, and a prompt
-    without right or without wrong responses.
-    """
-    kinds: dict[str, dict[str, _Separation | None]] = {"ref": {}, "tied": {}}
-    for question in questions:
-        kind, _, number = question.question_id.partition(":")
-        if kind not in kinds or not number:
-            raise ValueError(
-                f"ids of Ties are ref:<number> or tied:<number>, not {question.question_id!r}"
-            )
-        if number in kinds[kind]:
-            raise ValueError(f"{question.question_id} is given twice")
-        kinds[kind][number] = _separation(question, failed_rating)
-    tied, ref = kinds["tied"], kinds["ref"]
-    margins, hard_margins, sizes = [], [], []
-    for number in sorted(tied.keys() & ref.keys()):
-        own, reference = tied[number], ref[number]
-        margins.append(own is not None and own.gap > own.spread)
-        if own is None or reference is None:
-            hard_margins.append(False)
-            sizes.append(0.0)
-            continue
-        gap = min(own.gap, reference.gap)
-        hard_margins.append(gap > own.spread)
-        sizes.append(_margin_size(gap, own.spread))
-    tied_accuracy, ref_accuracy = _share_accurate(tied), _share_accurate(ref)
-    score = None
-    if margins and tied_accuracy is not None and ref_accuracy is not None:
-        score = (
-            0.30 * tied_accuracy
-            + 0.30 * ref_accuracy
-            + 0.20 * fmean(margins)
-            + 0.20 * fmean(hard_margins)
-            + 0.01 * fmean(sizes)
-        )
-    return TiesScore(
-        score=score,
-        tied_accuracy=tied_accuracy,
-        ref_accuracy=ref_accuracy,
-        margin=fmean(margins) if margins else None,
-        hard_margin=fmean(hard_margins) if margins else None,
-        margin_size=fmean(sizes) if margins else None,
-        num_tied=len(tied),
-        num_ref=len(ref),
-        num_both=len(margins),
-    )
-
-
-def _share_accurate(prompts: Mapping[str, _Separation | None]) -> float | None:
-    return fmean(s is not None and s.gap > 0 for s in prompts.values()) if prompts else None
-
-
 def _domain_scores(credits_by_domain: Mapping[str, list[float]], ties: TiesScore) -> DomainScores:
     domains: dict[str, float | None] = {
         name: fmean(credits_by_domain[name]) if credits_by_domain.get(name) else None
@@ -234,16 +126,27 @@ def _domain_scores(credits_by_domain: Mapping[str, list[float]], ties: TiesScore
     )
 
 
-def rewardbench2_report(rated: Sequence[RatedQuestion]) -> RewardBench2Report:
-    """Scores ratings of all responses of each question.
+def rewardbench2_report(
+    rated: Sequence[RatedQuestion], choices: Sequence[BestOfOutcome] = ()
+) -> RewardBench2Report:
+    """Scores each domain outside Ties by ratings or by choices, Ties by ratings.
 
-    Ours: a right response that shares the best rating or stands beside a failed one is not right.
-    Published: 1/k in a tie of k, 0.25 where every rating failed. Domains not measured are named,
-    and then there is no overall score. Raises ValueError for questions outside Ties that have not
-    exactly one right response.
+    Ours: a reading without a choice is not right, nor is a right response that shares the best
+    rating or stands beside a failed one. Published: 0.25 without a choice; 1/k in a tie of k
+    ratings, 0.25 where every rating failed. Domains not measured are named, and then there is no
+    overall score. Raises ValueError for a domain scored by both, choices in Ties, and rated
+    questions outside Ties that have not exactly one right response.
     """
     ours: defaultdict[str, list[float]] = defaultdict(list)
     published: defaultdict[str, list[float]] = defaultdict(list)
+    for outcome in choices:
+        if outcome.subset == TIES:
+            raise ValueError("Ties is scored by ratings, not by choices")
+        ours[outcome.subset].append(float(outcome.is_right))
+        published[outcome.subset].append(choice_credit(outcome))
+    both = {o.subset for o in choices} & {q.domain for q in rated}
+    if both:
+        raise ValueError(f"scored by choices and by ratings: {', '.join(sorted(both))}")
     ties = [q for q in rated if q.domain == TIES]
     for question in rated:
         if question.domain == TIES:
