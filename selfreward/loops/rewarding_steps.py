@@ -82,15 +82,8 @@ class MeasuringSteps:
     ) -> Source:
         """The judge's scores (the model's own by default), kept with the model's evaluation."""
         section = self.config.rating
-        logic = Rate(
-            rubric=self.rubric,
-            sampling=section.sampling,
-            guided=section.guided,
-            expected=section.expected,
-            num_draws=section.num_draws,
-            seed=self.config.loop.seed,
-            stored=stored,
-            name="evaluate",
+        logic = Rate.by(
+            section, self.rubric, seed=self.config.loop.seed, stored=stored, name="evaluate"
         )
         recipe = {
             "rating": identity(section),

@@ -90,15 +90,8 @@ class Round:
     def rate(self, responses: Source, stage: str) -> Source:
         """K readings of each response by the current model."""
         section = self.config.rating
-        logic = Rate(
-            rubric=self.rubric,
-            sampling=section.sampling,
-            guided=section.guided,
-            expected=section.expected,
-            num_draws=section.num_draws,
-            seed=self.config.loop.seed + self.iteration,
-            stored="sampled",
-        )
+        seed = self.config.loop.seed + self.iteration
+        logic = Rate.by(section, self.rubric, seed=seed, stored="sampled")
         recipe = {
             "rating": identity(section),
             "rubric": rubric_recipe(self.rubric),

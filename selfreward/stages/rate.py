@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from selfreward.config import SamplingConfig
+from selfreward.config import RatingConfig, SamplingConfig
 from selfreward.engines.protocol import Completion, Draw, Generate, GenerationRequest, Sampling
 from selfreward.judging.pointwise import PointwiseRubric, render_pointwise, score_labels
 from selfreward.judging.pointwise_scores import parse_pointwise
@@ -56,6 +56,28 @@ class Rate:
     """Of scored responses, only those of this subset."""
     name: str = "rate"
     out_type: type[Rating] = Rating
+
+    @classmethod
+    def by(
+        cls,
+        config: RatingConfig,
+        rubric: PointwiseRubric,
+        *,
+        seed: int,
+        stored: Literal["scored", "sampled"],
+        name: str = "rate",
+    ) -> "Rate":
+        """The stage as a recipe's `rating` section wants it."""
+        return cls(
+            rubric=rubric,
+            sampling=config.sampling,
+            guided=config.guided,
+            expected=config.expected,
+            num_draws=config.num_draws,
+            seed=seed,
+            stored=stored,
+            name=name,
+        )
 
     def read(self, inputs: Sequence[str]) -> list[RatedRow]:
         return _read(inputs[0], self.stored, self.subset)
