@@ -16,7 +16,8 @@ from selfreward.training.collate import collate
 from selfreward.training.encoding import encode_preferences
 from selfreward.training.losses import sequence_logps
 from selfreward.training.model import ModelSource, load_causal_lm, load_tokenizer
-from selfreward.training.policy import Policy, measure
+from selfreward.training.policy import Policy, Traits
+from selfreward.training.traits import measure
 from tests.tiny_model import make_tiny_model
 from tests.training_data import (
     curve,
@@ -85,10 +86,10 @@ def test_a_shared_prompt_gives_the_log_probabilities_of_separate_rows(
 
 def test_what_a_model_allows_is_measured(tiny: Path) -> None:
     policy = load_policy(tiny)
-    assert measure(policy, CPU) == (True, True)
+    assert measure(policy, CPU) == Traits()
     head = policy.causal_lm.get_output_embeddings()
     head.register_forward_hook(lambda module, inputs, logits: 3.0 * torch.tanh(logits / 3.0) * 2)
-    assert measure(policy, CPU) == (False, True)
+    assert measure(policy, CPU) == Traits(plain_head=False)
 
 
 def test_a_model_with_capped_logits_trains_on_its_own_logits(tiny: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_model_with_capped_logits_trains_on_its_own_logits(tiny: Path) -> None
     )
     batch = collate(rows, 0, True)
     plain = policy(batch)
-    policy.plain_head = False
+    policy.traits = Traits(plain_head=False)
     torch.testing.assert_close(policy(batch), plain, rtol=0, atol=1e-5)
 
 

@@ -72,7 +72,7 @@ def train_steps(
     """Steps on all rows at once; returns the mean losses before each."""
     objective, parallel, losses = RewardObjective(config, rows), trainee.parallel, []
     for _ in range(steps):
-        batch = batch_of(rows, parallel.policy.shares_prompt)
+        batch = batch_of(rows, parallel.policy.traits.shares_prompt)
         loss, _ = objective(parallel.policy(batch), batch, range(len(rows)))
         (loss / len(rows)).backward()
         parallel.finish_gradients(1.0)
@@ -100,7 +100,7 @@ def save(trainee: Trainee, source: Path, folder: Path, config: TrainingConfig) -
 @torch.no_grad()
 def scores_in_training(trainee: Trainee, rows: list[EncodedRow]) -> list[float]:
     policy = trainee.parallel.policy.eval()
-    scores: list[float] = policy(batch_of(rows, policy.shares_prompt)).tolist()
+    scores: list[float] = policy(batch_of(rows, policy.traits.shares_prompt)).tolist()
     return scores
 
 
@@ -138,7 +138,7 @@ def test_scores_are_those_of_transformers_with_the_prompt_shared_or_not(tiny: Pa
     rows = encoded(tiny)
     policy = build_here(tiny).parallel.policy.eval()
     assert isinstance(policy, RewardPolicy)
-    assert policy.shares_prompt
+    assert policy.traits.shares_prompt
     with torch.no_grad():
         shared, alone = policy(batch_of(rows, True)), policy(batch_of(rows, False))
         wanted = []

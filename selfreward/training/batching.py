@@ -7,7 +7,7 @@ and an optimizer step is over the same rows whatever the number of workers.
 import random
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
 LOOKAHEAD = 64
 """How many groups ahead a batch looks for one that still fits."""
@@ -90,20 +90,25 @@ def micro_batches(
     lengths: Sequence[int],
     max_padded_tokens: int,
     overhead_tokens: int = 128,
+    *,
+    pads: bool = True,
 ) -> list[list[int]]:
     """Cuts rows into micro-batches of similar length of up to `max_padded_tokens`.
 
     Of all cuts of the rows in falling order of length it takes the one with the least work, where
-    a micro-batch costs its padded tokens and `overhead_tokens` more. A row longer than
-    `max_padded_tokens` is a micro-batch of its own.
+    a micro-batch costs its padded tokens and `overhead_tokens` more. Where the model `pads` not,
+    a micro-batch has its rows' own tokens. A row longer than `max_padded_tokens` is a micro-batch
+    of its own.
     """
     rows = sorted(indices, key=lambda i: (-lengths[i], i))
+    before = [0, *accumulate(lengths[i] for i in rows)]
     # best[n]: (cost of the first n rows, where their last micro-batch begins)
     best: list[tuple[int, int]] = [(0, 0)]
     for end in range(1, len(rows) + 1):
         choices = []
         for begin in range(end - 1, -1, -1):
-            padded = (end - begin) * lengths[rows[begin]]
+            own = before[end] - before[begin]
+            padded = (end - begin) * lengths[rows[begin]] if pads else own
             if padded > max_padded_tokens and begin < end - 1:
                 break  # beginning earlier only makes it wider and longer
             choices.append((best[begin][0] + padded + overhead_tokens, begin))
@@ -126,13 +131,17 @@ def plan_step(
     max_padded_tokens: int,
     overhead_tokens: int,
     equal_counts: bool,
+    pads: bool = True,
 ) -> list[list[int]]:
-    """Returns the micro-batches of worker `rank` for one step.
+    """Returns the micro-batches of worker `rank` for one step; `pads` as in `micro_batches`.
 
     With `equal_counts` every worker gets the same number of them, filled up with empty ones: a
     sharded model communicates in each forward and backward, so all workers must run as many.
     """
     shares = split_over_workers(indices, lengths, num_workers)
-    pieces = [micro_batches(share, lengths, max_padded_tokens, overhead_tokens) for share in shares]
+    pieces = [
+        micro_batches(share, lengths, max_padded_tokens, overhead_tokens, pads=pads)
+        for share in shares
+    ]
     count = max(len(p) for p in pieces) if equal_counts else len(pieces[rank])
     return pieces[rank] + [[] for _ in range(count - len(pieces[rank]))]

@@ -9,6 +9,7 @@ exactly the log-probabilities of a row of its own while the prompt is computed o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,16 @@ PAD_SEGMENT = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A stretch of the flattened rows whose tokens see no others and are seen by no others."""
+
+    start: int
+    length: int
+    causal: bool
+    """Each token sees all before it; else the batch's segments say which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A micro-batch. `position_ids_BT` and `segments_BT` are None where rows are plain sequences.
 
@@ -28,6 +39,8 @@ class Batch:
     """
 
     input_ids_BT: Tensor
+    spans: tuple[Span, ...]
+    """All real tokens, in the order of the rows."""
     position_ids_BT: Tensor | None
     segments_BT: Tensor | None
     """0 prompt, 1 first completion, 2 second completion, -1 padding."""
@@ -44,11 +57,13 @@ class Batch:
         return self.lengths_S.shape[0]
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self,
-            **{k: v.to(device, non_blocking=True) for k, v in moved.items() if v is not None},
-        )
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in values.items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 def segment_mask(segments_BT: Tensor, position_ids_BT: Tensor, window: int | None) -> Tensor:
@@ -117,8 +132,13 @@ def collate(rows: Sequence[EncodedRow], pad_id: int, share_prompt: bool) -> Batc
     input_ids_BT = _fill(ids, pad_id)
     width = input_ids_BT.shape[1]
     packs = share_prompt and any(len(r.completions) > 1 for r in rows)
+    spans = [
+        Span(start=line * width, length=len(row_ids), causal=not packs or segments[line][-1] <= 1)
+        for line, row_ids in enumerate(ids)
+    ]
     return Batch(
         input_ids_BT=input_ids_BT,
+        spans=tuple(spans),
         position_ids_BT=_fill(positions, 0) if packs else None,
         segments_BT=_fill(segments, PAD_SEGMENT) if packs else None,
         source_N=torch.tensor([line * width + position for line, position in sources]),
@@ -133,6 +153,7 @@ def _empty_batch(pad_id: int) -> Batch:
     zero = torch.zeros(1, dtype=torch.long)
     return Batch(
         input_ids_BT=torch.tensor([[pad_id]]),
+        spans=(Span(start=0, length=1, causal=True),),
         position_ids_BT=None,
         segments_BT=None,
         source_N=zero,

@@ -1,5 +1,6 @@
 """The trained model as a function from a micro-batch to target log-probabilities."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -7,8 +8,36 @@ from torch import Tensor, nn
 
 from selfreward.training.collate import Batch, segment_mask
 from selfreward.training.losses import target_logps
+from selfreward.training.ragged import ragged_inputs
 
 Masks = Tensor | dict[str, Tensor] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a model's family allows; `measure` finds it out."""
+
+    plain_head: bool = True
+    """Logits are hidden states times the head, with no cap, scale or bias."""
+    shares_prompt: bool = True
+    """Two completions behind one prompt can be one row."""
+    ragged: bool = False
+    """The sequences of a batch can be computed as one row without padding."""
+
+
+def layer_types(config: Any) -> set[str]:
+    """Kinds of attention in the layers of a model; empty where its config names none."""
+    return set(getattr(config, "layer_types", None) or ())
+
+
+def sliding_window(config: Any) -> int | None:
+    """How many positions back some layers see; None where all see everything before them."""
+    kinds = layer_types(config)
+    uses_window = not kinds or "sliding_attention" in kinds
+    if not uses_window or not getattr(config, "use_sliding_window", True):
+        return None
+    window: int | None = getattr(config, "sliding_window", None)
+    return window
 
 
 class Policy(nn.Module):
@@ -17,12 +46,10 @@ class Policy(nn.Module):
     It is the root that sharding is applied to: every weight is used inside `forward`.
     """
 
-    def __init__(self, lm: nn.Module, *, plain_head: bool = True, shares_prompt: bool = True):
-        """`plain_head` and `shares_prompt` say what the model's family allows; see `measure`."""
+    def __init__(self, lm: nn.Module, traits: Traits | None = None):
         super().__init__()
         self.lm = lm
-        self.plain_head = plain_head
-        self.shares_prompt = shares_prompt
+        self.traits = traits or Traits()
 
     @property
     def causal_lm(self) -> Any:
@@ -39,8 +66,7 @@ class Policy(nn.Module):
         (rows are padded on the right, so no real token ever sees padding)."""
         if batch.segments_BT is None or batch.position_ids_BT is None:
             return None
-        window = getattr(self.config, "sliding_window", None)
-        kinds = set(getattr(self.config, "layer_types", None) or ())
+        window, kinds = sliding_window(self.config), layer_types(self.config)
         if len(kinds) > 1:
             # Models that mix kinds of attention take one ready mask for each kind.
             return {
@@ -51,12 +77,7 @@ class Policy(nn.Module):
                 )
                 for kind in sorted(kinds)
             }
-        uses_window = not kinds or kinds == {"sliding_attention"}
-        if uses_window and not getattr(self.config, "use_sliding_window", True):
-            uses_window = False
-        return segment_mask(
-            batch.segments_BT, batch.position_ids_BT, window if uses_window else None
-        )
+        return segment_mask(batch.segments_BT, batch.position_ids_BT, window)
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         return {
@@ -67,9 +88,16 @@ class Policy(nn.Module):
         }
 
     def hidden_states(self, batch: Batch) -> Tensor:
-        """Final hidden states, shape (B, T, D)."""
-        hidden_BTD: Tensor = self.causal_lm.get_decoder()(**self._inputs(batch)).last_hidden_state
-        return hidden_BTD
+        """Final hidden states, shape (B, T, D); those of padding are not to be used."""
+        decoder = self.causal_lm.get_decoder()
+        if not self.traits.ragged:
+            hidden_BTD: Tensor = decoder(**self._inputs(batch)).last_hidden_state
+            return hidden_BTD
+        place_L, inputs = ragged_inputs(batch)
+        hidden_LD = decoder(**inputs, use_cache=False).last_hidden_state[0]
+        shape = (*batch.input_ids_BT.shape, hidden_LD.shape[1])
+        padded_ND = hidden_LD.new_zeros(batch.input_ids_BT.numel(), hidden_LD.shape[1])
+        return padded_ND.index_copy(0, place_L, hidden_LD).view(shape)
 
     def _logps_of_full_logits(self, batch: Batch) -> Tensor:
         logits_BTV = self.causal_lm(**self._inputs(batch)).logits
@@ -79,71 +107,8 @@ class Policy(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns the log-probability of each target token, fp32, shape (N,)."""
-        if not self.plain_head:
+        if not self.traits.plain_head:
             return self._logps_of_full_logits(batch)
         hidden_ND = self.hidden_states(batch).flatten(0, 1).index_select(0, batch.source_N)
         head_VD = self.causal_lm.get_output_embeddings().weight
         return target_logps(hidden_ND, head_VD.to(hidden_ND.dtype), batch.target_N)
-
-
-def _single_sequence(ids: list[int], device: torch.device) -> Batch:
-    ids_BT = torch.tensor([ids], device=device)
-    return Batch(
-        input_ids_BT=ids_BT,
-        position_ids_BT=None,
-        segments_BT=None,
-        source_N=torch.arange(len(ids) - 1, device=device),
-        target_N=ids_BT[0, 1:],
-        sequence_N=torch.zeros(len(ids) - 1, dtype=torch.long, device=device),
-        lengths_S=torch.tensor([float(len(ids) - 1)], device=device),
-    )
-
-
-def _has_plain_head(policy: Policy, device: torch.device) -> bool:
-    head = policy.causal_lm.get_output_embeddings()
-    if getattr(head, "bias", None) is not None:
-        return False
-    batch = _single_sequence(list(range(5, 17)), device)
-    logits_TV = policy.causal_lm(input_ids=batch.input_ids_BT, use_cache=False).logits[0, :-1]
-    logps_TV = torch.log_softmax(logits_TV.float(), -1)
-    wanted_T = logps_TV.gather(1, batch.target_N[:, None])[:, 0]
-    difference = (policy(batch) - wanted_T).abs().max()
-    return bool(difference <= 0.02 * wanted_T.abs().max())
-
-
-@torch.no_grad()
-def can_share_prompt(policy: Policy, device: torch.device) -> bool:
-    """Whether two completions behind one prompt get the hidden states each has alone, measured on a
-    few tokens; layers with a running state, and attention that takes no ready mask, give others.
-    """
-    policy.eval()
-    prompt, first, second = list(range(5, 12)), [12, 13, 14], [15, 16, 17, 18]
-    positions = [*range(7), *range(7, 10), *range(7, 11)]
-    one = torch.ones(1, dtype=torch.long, device=device)
-    shared = Batch(
-        input_ids_BT=torch.tensor([prompt + first + second], device=device),
-        position_ids_BT=torch.tensor([positions], device=device),
-        segments_BT=torch.tensor([[0] * 7 + [1] * 3 + [2] * 4], device=device),
-        source_N=one,
-        target_N=one,
-        sequence_N=one,
-        lengths_S=one.float(),
-    )
-    alone_TD = policy.hidden_states(_single_sequence(prompt + second, device))[0, 7:].float()
-    try:
-        together_TD = policy.hidden_states(shared)[0, 10:].float()
-    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError):
-        return False  # a model whose layers cannot take the mask says so in one of these ways
-    return bool((alone_TD - together_TD).norm() <= 0.05 * alone_TD.norm())
-
-
-@torch.no_grad()
-def measure(policy: Policy, device: torch.device) -> tuple[bool, bool]:
-    """Returns (plain_head, shares_prompt) of a model, measured on a few tokens.
-
-    plain_head: its logits are its hidden states times its head, with no cap, scale or bias.
-    shares_prompt: see `can_share_prompt`. Measured, because configs say such things differently in
-    each model family.
-    """
-    policy.eval()
-    return _has_plain_head(policy, device), can_share_prompt(policy, device)

@@ -1,6 +1,6 @@
 """The trained reward model as a function from a micro-batch to one score for each completion."""
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from selfreward.training.collate import Batch
@@ -12,9 +12,6 @@ class RewardPolicy(Policy):
 
     Masks, shared prompts and sharding are those of `Policy`; only what comes out differs.
     """
-
-    def __init__(self, lm: nn.Module, *, shares_prompt: bool = True):
-        super().__init__(lm, shares_prompt=shares_prompt)
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns the score of each sequence, read at its last token, fp32, shape (S,).

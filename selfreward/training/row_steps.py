@@ -74,7 +74,7 @@ class RowBatches:
         self._pad_id = setting.pad_id
         self._max_padded_tokens = setting.task.config.tokens_per_micro_batch
         self._parallel = parallel
-        self._shares_prompt = parallel.policy.shares_prompt
+        self._shares_prompt = parallel.policy.traits.shares_prompt
         self._lengths = [r.padded_length(self._shares_prompt) for r in rows]
 
     def pieces(self, indices: Sequence[int]) -> Iterator[Piece]:
@@ -87,6 +87,7 @@ class RowBatches:
             max_padded_tokens=self._max_padded_tokens,
             overhead_tokens=self._parallel.overhead_tokens,
             equal_counts=self._parallel.equal_counts,
+            pads=not self._parallel.policy.traits.ragged,
         )
         for piece in pieces:
             rows = [self._rows[i] for i in piece]

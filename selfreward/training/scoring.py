@@ -28,7 +28,7 @@ def completion_logps(
     """
     policy = parallel.policy
     policy.eval()
-    shares = policy.shares_prompt
+    shares = policy.traits.shares_prompt
     lengths = [r.padded_length(shares) for r in rows]
     pieces = plan_step(
         range(len(rows)),
@@ -38,6 +38,7 @@ def completion_logps(
         max_padded_tokens=max_padded_tokens,
         overhead_tokens=parallel.overhead_tokens,
         equal_counts=parallel.equal_counts,
+        pads=not policy.traits.ragged,
     )
     out = torch.zeros(len(rows), 2)
     for piece in pieces:

@@ -19,10 +19,12 @@ from selfreward.training.model import (
     stored_dtype,
 )
 from selfreward.training.parallel import Parallel, Replicated, rank, together
-from selfreward.training.policy import Policy, can_share_prompt, measure
+from selfreward.training.policy import Policy, Traits
 from selfreward.training.reward_model import empty_reward_model, load_reward_model
 from selfreward.training.reward_policy import RewardPolicy
+from selfreward.training.rms_norm import speed_up_norms
 from selfreward.training.sharded import Sharded
+from selfreward.training.traits import measure
 
 
 def attention_of(device: torch.device) -> str:
@@ -78,14 +80,6 @@ def _wrap(lm: Any, config: TrainingConfig, seed: int, kind: ModelKind) -> Policy
     return Policy(lm) if kind == "causal_lm" else RewardPolicy(lm)
 
 
-def _measure(policy: Policy) -> tuple[bool, bool]:
-    """(plain_head, shares_prompt); a reward model has no other head than a plain one."""
-    cpu = torch.device("cpu")
-    if isinstance(policy, RewardPolicy):
-        return True, can_share_prompt(policy, cpu)
-    return measure(policy, cpu)
-
-
 def _enable_checkpointing(policy: Policy, config: TrainingConfig) -> None:
     if config.activation_checkpointing:
         policy.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
@@ -113,7 +107,9 @@ def build(
         sharded = _sharded(source, config, seed=seed, device=device, kind=kind)
         return Trainee(parallel=sharded, dtype=dtype)
     policy = together(lambda: _assemble(source, config, seed, device, kind))
-    policy.plain_head, policy.shares_prompt = _measure(policy)
+    if device.type == "cpu":
+        speed_up_norms(policy.lm)
+    measure(policy, torch.device("cpu"))
     _enable_checkpointing(policy, config)
     keep_frozen = config.lora is not None and dtype not in (torch.bfloat16, torch.float16)
     parallel = Replicated(policy, config, device=device, keep_frozen=keep_frozen)
@@ -133,13 +129,13 @@ def _sharded(
     loaded = together(
         lambda: _assemble(source, config, seed, device, kind) if rank() == 0 else None
     )
-    facts = [(True, True)]
+    traits = [Traits()]
     if loaded is not None:
-        facts = [_measure(loaded)]
-    dist.broadcast_object_list(facts, src=0)
+        traits = [measure(loaded, torch.device("cpu"))]
+    dist.broadcast_object_list(traits, src=0)
     with torch.device("meta"):
         policy = _wrap(_skeleton(source, device, kind), config, seed, kind)
-    policy.plain_head, policy.shares_prompt = facts[0]
+    policy.traits = traits[0]
     _enable_checkpointing(policy, config)
     return Sharded(policy, loaded, config, device=device)
 

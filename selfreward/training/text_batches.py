@@ -47,7 +47,8 @@ class TextBatches:
         self._pad_id = pad_id
         self._max_padded_tokens = max_padded_tokens
         self._overhead_tokens = parallel.overhead_tokens
-        self._packs = parallel.policy.shares_prompt
+        self._ragged = parallel.policy.traits.ragged
+        self._packs = parallel.policy.traits.shares_prompt
 
     def cut(self, rows: Sequence[PackedRow]) -> list[MakeBatch]:
         """Micro-batches of up to so many padded tokens, each with something to predict."""
@@ -56,7 +57,11 @@ class TextBatches:
         pieces = pieces_of(rows)
         lengths = [len(p.prompt) + p.num_targets for p in pieces]
         parts = micro_batches(
-            range(len(pieces)), lengths, self._max_padded_tokens, self._overhead_tokens
+            range(len(pieces)),
+            lengths,
+            self._max_padded_tokens,
+            self._overhead_tokens,
+            pads=not self._ragged,
         )
         return [partial(collate, [pieces[i] for i in part], self._pad_id, False) for part in parts]
 

@@ -14,8 +14,9 @@ from selfreward.training.encoding import EncodedRow
 from selfreward.training.loaded import read_tokenizer
 from selfreward.training.losses import sequence_logps
 from selfreward.training.model import ModelSource, load_causal_lm
-from selfreward.training.policy import Policy, measure
+from selfreward.training.policy import Policy
 from selfreward.training.setup import attention_of
+from selfreward.training.traits import measure
 
 CPU_OVERHEAD_TOKENS, GPU_OVERHEAD_TOKENS = 128, 1024
 """What one more micro-batch costs, in tokens of computing, as in training."""
@@ -94,7 +95,7 @@ def _load(source: ModelSource, device: torch.device, precision: str) -> Policy:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     lm = load_causal_lm(source, dtype=dtype, attention=attention_of(device))
     policy = Policy(lm.to(device))
-    policy.plain_head, policy.shares_prompt = measure(policy, device)
+    measure(policy, device)
     policy.eval()
     return policy
 
@@ -107,7 +108,9 @@ def _logps(
     lengths = [row.longest_sequence for row in rows]
     overhead = CPU_OVERHEAD_TOKENS if device.type == "cpu" else GPU_OVERHEAD_TOKENS
     out = [0.0] * len(rows)
-    for piece in micro_batches(range(len(rows)), lengths, max_padded_tokens, overhead):
+    for piece in micro_batches(
+        range(len(rows)), lengths, max_padded_tokens, overhead, pads=not policy.traits.ragged
+    ):
         batch = collate([rows[i] for i in piece], 0, share_prompt=False).to(device)
         # Whatever the padding is, it stands on the right, where no token sees it.
         logps_S = sequence_logps(policy(batch).double(), batch.sequence_N, batch.num_sequences)

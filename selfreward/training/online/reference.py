@@ -52,7 +52,7 @@ def _frozen_copy(
     lm = together(
         lambda: load_causal_lm(source, dtype=torch.float32, attention=attention_of(device))
     )
-    policy = Policy(lm, plain_head=trained.plain_head, shares_prompt=trained.shares_prompt)
+    policy = Policy(lm, trained.traits)
     policy.requires_grad_(False)
     policy.to(device=device)
     compute = torch.bfloat16 if config.precision == "bf16" else torch.float32

@@ -55,6 +55,7 @@ class Learner:
             lengths,
             self._config.training.tokens_per_micro_batch,
             self._parallel.overhead_tokens,
+            pads=not self._parallel.policy.traits.ragged,
         )
         if not self._parallel.equal_counts:
             return pieces
