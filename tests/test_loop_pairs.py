@@ -51,6 +51,20 @@ def test_the_same_file_by_another_path_is_the_same_pool(
     assert build_instructions(run_of(tmp_path, str(tmp_path / "pool.jsonl")), MODEL) == made
 
 
+def test_labelled_pairs_by_another_path_are_the_same_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
+    there = tmp_path / "there" / "mine.jsonl"
+    there.parent.mkdir()
+    for path in (tmp_path / "mine.jsonl", there):
+        path.write_text(json.dumps(row) + "\n")
+    made = build_labelled_pairs(run_of(tmp_path, evaluation={"labelled_pairs": ["mine.jsonl"]}))
+    monkeypatch.setattr(pairs, "build_labelled", None)  # not asked again
+    moved = run_of(tmp_path, evaluation={"labelled_pairs": [str(there)]})
+    assert build_labelled_pairs(moved) == made
+
+
 def test_a_pool_that_was_edited_is_another_pool(tmp_path: Path) -> None:
     build_instructions(run_of(tmp_path), MODEL)
     write_pool(tmp_path, 25)

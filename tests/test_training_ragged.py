@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from selfreward.storage.token_shards import PackedRow
-from selfreward.training.attention import SHORT
+from selfreward.training.attention import SHORT, Ragged
 from selfreward.training.batching import micro_batches
 from selfreward.training.collate import Batch, collate
 from selfreward.training.encoding import EncodedRow
 from selfreward.training.model import ModelSource, load_causal_lm
 from selfreward.training.packed import collate_packed
 from selfreward.training.policy import Policy, Traits
-from selfreward.training.ragged import ragged_inputs
 from selfreward.training.setup import attention_of
 from selfreward.training.traits import measure
 
@@ -32,33 +31,27 @@ def packed(tokens: Sequence[int], lengths: Sequence[int]) -> PackedRow:
     return PackedRow(tokens=np.array(tokens, np.int32), lengths=np.array(lengths, np.int32))
 
 
-def test_layout_by_hand() -> None:
+def test_places_of_tokens_by_hand() -> None:
     batch = collate([encoded([1, 2], [3, 4], [5]), encoded([6], [7])], PAD, share_prompt=True)
     assert batch.input_ids_BT.tolist() == [[1, 2, 3, 4, 5], [6, 7, PAD, PAD, PAD]]
-    place_L, inputs = ragged_inputs(batch)
-    assert place_L.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert inputs["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6, 7]]
-    assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 2, 0, 1]]
-    assert inputs["ragged"].lengths == (5, 2)
-    pair, plain = inputs["ragged"].seen
-    assert pair.int()[0, 0].tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 0],
-        [1, 1, 0, 0, 1],  # the second completion does not see the first
+    assert batch.real_L.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    batch = collate([encoded([1, 2], [3, 4], [5])], PAD, share_prompt=False)
+    assert batch.input_ids_BT.tolist() == [[1, 2, 3, 4], [1, 2, 5, PAD]]
+    assert batch.real_L.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    batch = collate_packed([packed([1, 2, 3, PAD, PAD], [2, 1]), packed([5] * 5, [5])], PAD)
+    assert batch.real_L.tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert collate([], PAD, share_prompt=True).real_L.tolist() == [0]
+
+
+def test_attention_gets_padded_rows_and_gives_back_the_tokens() -> None:
+    ragged = Ragged(real_L=torch.tensor([0, 1, 2, 4]), shape=(2, 4), seen=None)
+    tokens_1HLD = torch.arange(1.0, 9.0).view(1, 4, 2, 1).transpose(1, 2)  # 2 heads of width 1
+    padded_BHTD = ragged.pad(tokens_1HLD)
+    assert padded_BHTD[..., 0].tolist() == [
+        [[1, 3, 5, 0], [2, 4, 6, 0]],
+        [[7, 0, 0, 0], [8, 0, 0, 0]],
     ]
-    assert plain is None
-
-
-def test_each_packed_document_is_a_sequence_of_its_own() -> None:
-    rows = [packed([1, 2, 3, 4, PAD, PAD], [3, 1]), packed([5, 6, 7, 8, 9, 10], [6])]
-    place_L, inputs = ragged_inputs(collate_packed(rows, PAD))
-    assert inputs["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
-    assert inputs["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1, 2, 3, 4, 5]]
-    assert place_L.tolist() == [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]
-    assert inputs["ragged"].lengths == (3, 1, 6)
-    assert inputs["ragged"].seen == (None, None, None)
+    assert torch.equal(ragged.unpad(padded_BHTD.transpose(1, 2)), tokens_1HLD.transpose(1, 2))
 
 
 def random_tokens(count: int, seed: int) -> list[int]:
@@ -108,6 +101,7 @@ def passes(policy: Policy, batch: Batch, ragged: bool) -> tuple[torch.Tensor, to
 )
 def test_outputs_and_gradients_are_those_of_padded_rows(policy: Policy, make) -> None:  # type: ignore[no-untyped-def]
     batch = make()
+    assert len(batch.real_L) < 0.9 * batch.input_ids_BT.numel()
     wanted, wanted_gradients = passes(policy, batch, ragged=False)
     found, gradients = passes(policy, batch, ragged=True)
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5)
@@ -123,7 +117,7 @@ def test_a_model_whose_layers_see_a_window_keeps_its_padding(
     policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy.config, "sliding_window", 8, raising=False)
-    assert measure(policy, CPU) == Traits(ragged=False)
+    assert not measure(policy, CPU).ragged
 
 
 def test_a_model_that_hands_nothing_on_to_its_attention_keeps_its_padding(
@@ -139,10 +133,14 @@ def test_a_model_that_hands_nothing_on_to_its_attention_keeps_its_padding(
     assert measure(policy, CPU) == Traits(ragged=False)
 
 
-def test_micro_batches_without_padding_hold_their_rows_own_tokens() -> None:
-    # 40 + 30 + 20 fit into 100 as they are, but not at 40 each.
+def test_micro_batches_without_padding_cost_their_rows_own_tokens() -> None:
+    # One micro-batch: 90 + 30 + 40 + 20 = 180 tokens, 4 * 90 * 90 / 1600 = 20 more for attention
+    # and 32 of overhead: 232. Any cut has less for attention, but another 32.
     lengths = [90, 30, 40, 20]
-    assert micro_batches(range(4), lengths, 100, pads=False) == [[0], [2, 1, 3]]
-    assert len(micro_batches(range(4), lengths, 100)) == 3
-    # With room for 200 all are one: a cut would cost an overhead and save nothing.
-    assert micro_batches(range(4), lengths, 200, pads=False) == [[0, 2, 1, 3]]
+    assert micro_batches(range(4), lengths, 400, 32, pads=False) == [[0, 2, 1, 3]]
+    # With padding: 360 + 32 against 90 + 3 * 40 + 2 * 32 = 274.
+    assert micro_batches(range(4), lengths, 400, 32) == [[0], [2, 1, 3]]
+    # The room is for padded tokens, which attention has.
+    assert micro_batches(range(4), lengths, 300, 32, pads=False) == [[0], [2, 1, 3]]
+    # A long row among short ones: attention over 8 * 800 * 800 / 1600 = 3,200 alone.
+    assert micro_batches(range(8), [800, *[40] * 7], 9000, pads=False)[0] == [0]

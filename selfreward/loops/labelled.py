@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from selfreward.config import PoolConfig
 from selfreward.errors import DataError
-from selfreward.layout import absolute_path, join
-from selfreward.loops.file_content import content_of
+from selfreward.layout import join
+from selfreward.loops.file_content import file_content
 from selfreward.loops.in_training import in_training, told_of
 from selfreward.loops.pairs import labelled_names
 from selfreward.loops.sources import Source, build_folder
@@ -19,7 +19,7 @@ from selfreward.stages.held_out import HeldOut
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled import build_labelled, renamed
 from selfreward.stages.scored import build_scored, is_scored
-from selfreward.stages.sources import dropping, is_sample, read_rows
+from selfreward.stages.sources import dropping, read_rows
 from selfreward.storage.shards import read_records, sealed_shards
 
 
@@ -68,10 +68,10 @@ def build_data_sets(
         kind: Literal["pairs", "scores"] = "scores" if _holds_scores(path, columns) else "pairs"
         folder = join(run.layout.root, "data", name)
         config = run.config.pool
+        known_as, content = file_content(path)
         recipe = {
-            # A shipped sample is the same wherever the command is run.
-            "path": path if is_sample(path) else absolute_path(path),
-            "content": content_of(path),
+            "path": known_as,
+            "content": content,
             "kind": kind,
             "max": max_rows,
             "max_chars": config.max_instruction_chars,

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from selfreward.config_loading import identity
-from selfreward.layout import absolute_path, join
+from selfreward.layout import join
 from selfreward.loops.file_content import file_content
 from selfreward.loops.in_training import in_training, told_of
 from selfreward.loops.pools import PlacedModel
@@ -22,7 +22,6 @@ from selfreward.stages.categorise import (
 from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import build_labelled
 from selfreward.stages.pool import SplitSizes, build_pool
-from selfreward.storage import files
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import sealed_shards
 
@@ -163,9 +162,10 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
     config, trained = run.config, in_training(run)
     for name, path in labelled_names(config.evaluation.labelled_pairs).items():
         folder = join(run.layout.root, "labelled", name)
+        known_as, content = file_content(path)
         recipe = {
-            "path": absolute_path(path),
-            "content": files.version_of(path),
+            "path": known_as,
+            "content": content,
             "max": config.evaluation.max_labelled_pairs,
             "max_chars": config.pool.max_instruction_chars,
         }

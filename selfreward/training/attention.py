@@ -84,11 +84,26 @@ def _fits_products(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ragged:
-    """Sequences laid one behind the other in one row, each of which sees itself only."""
+    """Rows laid one behind the other without their padding: one row of L tokens."""
 
-    lengths: tuple[int, ...]
-    seen: tuple[Tensor | None, ...]
-    """What each position of a sequence (q) sees (k), bool, (1, 1, T, T); None: all before it."""
+    real_L: Tensor
+    """The places of the tokens in the flattened rows."""
+    shape: tuple[int, int]
+    """Rows and their positions with padding, (B, T)."""
+    seen: Tensor | None
+    """What each position of a row (q) sees (k), bool, (B, 1, T, T); None: all before it."""
+
+    def pad(self, tokens_1HLD: Tensor) -> Tensor:
+        """Shape (B, H, T, D); padding is 0."""
+        tokens_LHD = tokens_1HLD[0].transpose(0, 1)
+        rows, length = self.shape
+        padded = tokens_LHD.new_zeros(rows * length, *tokens_LHD.shape[1:])
+        padded = padded.index_copy(0, self.real_L, tokens_LHD)
+        return padded.view(rows, length, *tokens_LHD.shape[1:]).transpose(1, 2)
+
+    def unpad(self, rows_BTHD: Tensor) -> Tensor:
+        """Shape (1, L, H, D)."""
+        return rows_BTHD.flatten(0, 1).index_select(0, self.real_L)[None]
 
 
 def _attend(
@@ -103,16 +118,12 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """transformers' attention (its "sdpa"), shape (B, T, H, D), in the query's dtype.
 
-    With `ragged` the mask is not looked at; each sequence is computed by itself.
+    With `ragged` the rows are padded here alone, and its mask is the one that holds.
     """
     if ragged is None:
         return _attend_rows(module, query, key, value, attention_mask, **options), None
-    parts = [tensor.split(ragged.lengths, dim=2) for tensor in (query, key, value)]
-    outs = [
-        _attend_rows(module, q, k, v, seen, **options)
-        for q, k, v, seen in zip(*parts, ragged.seen, strict=True)
-    ]
-    return torch.cat(outs, dim=1), None
+    query, key, value = (ragged.pad(tokens) for tokens in (query, key, value))
+    return ragged.unpad(_attend_rows(module, query, key, value, ragged.seen, **options)), None
 
 
 def _attend_rows(

@@ -1,6 +1,7 @@
 """Lays encoded rows out as padded tensors, so that logits are needed only where a target is.
 
-Shape suffixes: _B rows, _T positions of a padded row, _N target tokens, _S sequences.
+Shape suffixes: _B rows, _T positions of a padded row, _L tokens that are no padding, _N target
+tokens, _S sequences.
 
 With a shared prompt, a preference is one row `prompt chosen rejected`: the rejected completion does
 not see the chosen one and its positions restart after the prompt, so that each completion gets
@@ -21,16 +22,6 @@ PAD_SEGMENT = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A stretch of the flattened rows whose tokens see no others and are seen by no others."""
-
-    start: int
-    length: int
-    causal: bool
-    """Each token sees all before it; else the batch's segments say which."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A micro-batch. `position_ids_BT` and `segments_BT` are None where rows are plain sequences.
 
@@ -39,8 +30,8 @@ class Batch:
     """
 
     input_ids_BT: Tensor
-    spans: tuple[Span, ...]
-    """All real tokens, in the order of the rows."""
+    real_L: Tensor
+    """Places of the tokens that are no padding in the flattened rows, in order."""
     position_ids_BT: Tensor | None
     segments_BT: Tensor | None
     """0 prompt, 1 first completion, 2 second completion, -1 padding."""
@@ -132,13 +123,10 @@ def collate(rows: Sequence[EncodedRow], pad_id: int, share_prompt: bool) -> Batc
     input_ids_BT = _fill(ids, pad_id)
     width = input_ids_BT.shape[1]
     packs = share_prompt and any(len(r.completions) > 1 for r in rows)
-    spans = [
-        Span(start=line * width, length=len(row_ids), causal=not packs or segments[line][-1] <= 1)
-        for line, row_ids in enumerate(ids)
-    ]
+    places = [torch.arange(len(line)) + number * width for number, line in enumerate(ids)]
     return Batch(
         input_ids_BT=input_ids_BT,
-        spans=tuple(spans),
+        real_L=torch.cat(places),
         position_ids_BT=_fill(positions, 0) if packs else None,
         segments_BT=_fill(segments, PAD_SEGMENT) if packs else None,
         source_N=torch.tensor([line * width + position for line, position in sources]),
@@ -153,7 +141,7 @@ def _empty_batch(pad_id: int) -> Batch:
     zero = torch.zeros(1, dtype=torch.long)
     return Batch(
         input_ids_BT=torch.tensor([[pad_id]]),
-        spans=(Span(start=0, length=1, causal=True),),
+        real_L=zero,
         position_ids_BT=None,
         segments_BT=None,
         source_N=zero,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from selfreward.storage.token_shards import IntArray, PackedRow
-from selfreward.training.collate import Batch, Span, collate
+from selfreward.training.collate import Batch, collate
 
 
 def _pieces(lengths_K: IntArray) -> tuple[IntArray, IntArray]:
@@ -42,7 +42,7 @@ def collate_packed(rows: Sequence[PackedRow], pad_id: int) -> Batch:
     input_ids_BT = np.full(shape, pad_id, dtype=np.int64)
     positions_BT = np.zeros(shape, dtype=np.int64)
     segments_BT = np.zeros(shape, dtype=np.int64)
-    sources, sequences, spans = [], [], []
+    sources, sequences = [], []
     num_pieces = 0
     for number, (row, total) in enumerate(zip(rows, totals, strict=True)):
         piece_L, position_L = _pieces(row.lengths)
@@ -56,18 +56,14 @@ def collate_packed(rows: Sequence[PackedRow], pad_id: int) -> Batch:
         sources.append(targets - 1 + number * shape[1])
         sequences.append(piece_L[targets] + num_pieces)
         num_pieces += len(row.lengths)
-        starts_K = np.cumsum(row.lengths) - row.lengths + number * shape[1]
-        spans += [
-            Span(start=start, length=length, causal=True)
-            for start, length in zip(starts_K.tolist(), row.lengths.tolist(), strict=True)
-        ]
     source_N = np.concatenate(sources)
     if len(source_N) == 0:
         raise ValueError("no piece of these sequences has two tokens")
+    places = [np.arange(total) + number * shape[1] for number, total in enumerate(totals)]
     packs = any(len(row.lengths) > 1 for row in rows)
     return Batch(
         input_ids_BT=torch.from_numpy(input_ids_BT),
-        spans=tuple(spans),
+        real_L=torch.from_numpy(np.concatenate(places)),
         position_ids_BT=torch.from_numpy(positions_BT) if packs else None,
         segments_BT=torch.from_numpy(segments_BT) if packs else None,
         source_N=torch.from_numpy(source_N),

@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from selfreward.training.attention import Ragged
 from selfreward.training.collate import Batch, segment_mask
 from selfreward.training.losses import target_logps
-from selfreward.training.ragged import ragged_inputs
+
+FULL = 0.97
+"""Taking less padding than 3% out of a batch costs more than it saves."""
 
 Masks = Tensor | dict[str, Tensor] | None
 
@@ -22,7 +25,7 @@ class Traits:
     shares_prompt: bool = True
     """Two completions behind one prompt can be one row."""
     ragged: bool = False
-    """The sequences of a batch can be computed as one row without padding."""
+    """The rows of a batch can be computed as one row without their padding."""
 
 
 def layer_types(config: Any) -> set[str]:
@@ -89,15 +92,36 @@ class Policy(nn.Module):
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """Final hidden states, shape (B, T, D); those of padding are not to be used."""
+        filled = len(batch.real_L) / batch.input_ids_BT.numel()
+        if self.traits.ragged and filled < FULL:
+            return self.ragged_hidden_states(batch)
         decoder = self.causal_lm.get_decoder()
-        if not self.traits.ragged:
-            hidden_BTD: Tensor = decoder(**self._inputs(batch)).last_hidden_state
-            return hidden_BTD
-        place_L, inputs = ragged_inputs(batch)
-        hidden_LD = decoder(**inputs, use_cache=False).last_hidden_state[0]
-        shape = (*batch.input_ids_BT.shape, hidden_LD.shape[1])
-        padded_ND = hidden_LD.new_zeros(batch.input_ids_BT.numel(), hidden_LD.shape[1])
-        return padded_ND.index_copy(0, place_L, hidden_LD).view(shape)
+        hidden_BTD: Tensor = decoder(**self._inputs(batch)).last_hidden_state
+        return hidden_BTD
+
+    def ragged_hidden_states(self, batch: Batch) -> Tensor:
+        """The same, computed without padding, which only attention sees; theirs are 0.
+
+        The mask the decoder is given has one entry: transformers takes a mask of four dimensions
+        as it is, and makes none of its own.
+        """
+        rows, length = batch.input_ids_BT.shape
+        ids_N = batch.input_ids_BT.flatten()
+        positions_BT = batch.position_ids_BT
+        if positions_BT is None:
+            positions_BT = torch.arange(length, device=ids_N.device).expand(rows, length)
+        seen = self._masks(batch)
+        if isinstance(seen, dict):
+            raise TypeError("a model of several kinds of attention keeps its padding")
+        hidden_LD = self.causal_lm.get_decoder()(
+            input_ids=ids_N[batch.real_L][None],
+            position_ids=positions_BT.flatten()[batch.real_L][None],
+            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids_N.device),
+            ragged=Ragged(real_L=batch.real_L, shape=(rows, length), seen=seen),
+            use_cache=False,
+        ).last_hidden_state[0]
+        padded_ND = hidden_LD.new_zeros(rows * length, hidden_LD.shape[1])
+        return padded_ND.index_copy(0, batch.real_L, hidden_LD).view(rows, length, -1)
 
     def _logps_of_full_logits(self, batch: Batch) -> Tensor:
         logits_BTV = self.causal_lm(**self._inputs(batch)).logits

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from selfreward.training.attention import NAME as RAGGED_ATTENTION
-from selfreward.training.collate import Batch, Span, collate
+from selfreward.training.collate import Batch, collate
 from selfreward.training.encoding import EncodedRow
 from selfreward.training.policy import Policy, Traits, sliding_window
-from selfreward.training.ragged import ragged_inputs
 from selfreward.training.reward_policy import RewardPolicy
 
 REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError)
@@ -22,7 +21,7 @@ def _single_sequence(ids: list[int], device: torch.device) -> Batch:
     ids_BT = torch.tensor([ids], device=device)
     return Batch(
         input_ids_BT=ids_BT,
-        spans=(Span(start=0, length=len(ids), causal=True),),
+        real_L=torch.arange(len(ids), device=device),
         position_ids_BT=None,
         segments_BT=None,
         source_N=torch.arange(len(ids) - 1, device=device),
@@ -55,7 +54,7 @@ def can_share_prompt(policy: Policy, device: torch.device) -> bool:
     one = torch.ones(1, dtype=torch.long, device=device)
     shared = Batch(
         input_ids_BT=torch.tensor([prompt + first + second], device=device),
-        spans=(Span(start=0, length=14, causal=False),),
+        real_L=torch.arange(14, device=device),
         position_ids_BT=torch.tensor([positions], device=device),
         segments_BT=torch.tensor([[0] * 7 + [1] * 3 + [2] * 4], device=device),
         source_N=one,
@@ -82,13 +81,12 @@ def _runs_ragged(policy: Policy, device: torch.device) -> bool:
         EncodedRow(id="b", pair_id="b", prompt=tokens[3], completions=(tokens[4],)),
     ]
     batch = collate(rows, 0, policy.traits.shares_prompt).to(device)
-    place_L, inputs = ragged_inputs(batch)
-    padded_LD = policy.hidden_states(batch).flatten(0, 1).index_select(0, place_L).float()
+    padded_LD = policy.hidden_states(batch).flatten(0, 1).index_select(0, batch.real_L).float()
     try:
-        decoder = policy.causal_lm.get_decoder()
-        ragged_LD = decoder(**inputs, use_cache=False).last_hidden_state[0].float()
+        ragged_BTD = policy.ragged_hidden_states(batch)
     except REFUSALS:
         return False
+    ragged_LD = ragged_BTD.flatten(0, 1).index_select(0, batch.real_L).float()
     return bool((ragged_LD - padded_LD).norm() <= 0.05 * padded_LD.norm())
 
 
