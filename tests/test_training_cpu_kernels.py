@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from selfreward.errors import ConfigError
 from selfreward.training import attention
 from selfreward.training.attention import SHORT
 from selfreward.training.rms_norm import speed_up_norms
@@ -78,6 +79,32 @@ def test_a_position_that_sees_nothing_gives_a_number() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients(out, inputs))
 
 
+def test_large_scores_are_not_rounded() -> None:
+    # A direction that all queries and keys share, as biases give some families, makes scores of
+    # some hundreds: in bf16 each would be off by one or two.
+    inputs = tensors(40, torch.bfloat16)
+    with torch.no_grad():
+        for x in inputs[:2]:
+            x += 8.0
+    out, wanted = ours(inputs, None), torchs(inputs, None)
+    torch.testing.assert_close(out.float(), wanted, rtol=2e-2, atol=2e-2)
+
+
+def test_fp16_goes_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_Products", None)
+    inputs = tensors(9, torch.float16)
+    torch.testing.assert_close(ours(inputs, None).float(), torchs(inputs, None), rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("name", attention.UNKNOWN)
+def test_attention_of_another_kind_is_refused(name: str) -> None:
+    query, key, value = tensors(3, torch.float32)
+    with pytest.raises(ConfigError, match=f"Layer computes attention with '{name}'.* on GPUs"):
+        attention._attend(
+            Layer(), query, key, value, None, ragged=None, **{name: torch.ones(HEADS)}
+        )
+
+
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=["fp32", "bf16"]
 )
@@ -103,6 +130,15 @@ def test_norms_are_transformers(dtype: torch.dtype, tolerance: float) -> None:
         torch.testing.assert_close(found, oracle, rtol=tolerance, atol=tolerance)
 
 
+class LateRMSNorm(LlamaRMSNorm):
+    """As in families that round to the input's dtype after the weight."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        wide = hidden_states.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return (self.weight * wide).to(hidden_states.dtype)
+
+
 class OffsetRMSNorm(LlamaRMSNorm):
     """As in families whose weights are stored around zero."""
 
@@ -111,6 +147,6 @@ class OffsetRMSNorm(LlamaRMSNorm):
 
 
 def test_norms_of_another_kind_are_left_alone() -> None:
-    model = nn.Sequential(OffsetRMSNorm(8), nn.LayerNorm(8))
+    model = nn.Sequential(OffsetRMSNorm(8), LateRMSNorm(8), nn.LayerNorm(8))
     speed_up_norms(model)
     assert all("forward" not in vars(module) for module in model)

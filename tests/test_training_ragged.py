@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from selfreward.storage.token_shards import PackedRow
 from selfreward.training.attention import SHORT, Ragged
@@ -131,6 +132,29 @@ def test_a_model_that_hands_nothing_on_to_its_attention_keeps_its_padding(
 
     monkeypatch.setattr(decoder, "forward", forgets)
     assert measure(policy, CPU) == Traits(ragged=False)
+
+
+def test_a_model_in_which_rows_reach_each_other_keeps_its_padding(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    # Short convolutions run on from one row into the next: a little, so that all in all the
+    # hidden states hardly change.
+    torch.manual_seed(0)
+    config = Lfm2Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention"],
+    )
+    folder = tmp_path_factory.mktemp("lfm2")
+    Lfm2ForCausalLM(config).save_pretrained(folder)
+    source = ModelSource(path=str(folder))
+    lm = load_causal_lm(source, dtype=torch.float32, attention=attention_of(CPU))
+    traits = measure(Policy(lm), CPU)
+    assert (traits.shares_prompt, traits.ragged) == (False, False)
 
 
 def test_micro_batches_without_padding_cost_their_rows_own_tokens() -> None:

@@ -1,13 +1,16 @@
 """Attention for training on CPUs.
 
-Short rows are computed as batched matrix products in the model's dtype, of which torch makes one
-call for all heads: at 220 positions forward and backward take less than half the time of torch's
-fused kernel. Beyond `SHORT` positions the fused kernel is faster, since it skips what causality
-hides and keeps no weights. That is slower backwards in bf16 than in fp32 (3 times at 128 positions,
+Short rows are computed as batched matrix products, of which torch makes one call for all heads: at
+220 positions forward and backward take about half the time of torch's fused kernel. The products
+are in the model's dtype but for the scores, whose rounding the softmax would raise to a power.
+Beyond `SHORT` positions the fused kernel is faster, since it skips what causality hides; it also
+keeps no weights for backward, which up to there take no more memory than what it keeps (bf16). It
+is slower backwards in bf16 than in fp32 (3 times at 128 positions,
 1.4 times at 256, equal at 1,024: it converts block by block), so a bf16 model is widened for it.
 
 Shape suffixes: _B rows, _H query heads, _K key heads, _T positions, _D width of a head, _G = K * B
-groups of query heads with one key head, _Q = (H / K) * T positions of all query heads of a group.
+groups of query heads with one key head, _Q = (H / K) * T positions of all query heads of a group,
+_L tokens that are no padding.
 """
 
 from dataclasses import dataclass
@@ -15,12 +18,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from selfreward.errors import ConfigError
 
 NAME = "selfreward_cpu"
+PRODUCT_DTYPES = (torch.float32, torch.bfloat16)
+"""Products in fp16 are ten times slower on CPUs, and large ones are no numbers."""
 SHORT = 384
 """Positions up to which products are faster."""
-CHANGES = ("dropout", "softcap", "cache", "output_attentions")
-"""Options of transformers that change what attention computes or returns."""
+BESIDE = ("dropout", "softcap", "cache", "output_attentions", "position_bias")
+"""Options that are left to transformers' own function."""
+UNKNOWN = ("s_aux", "indices")
+"""Options that it does not know and that change what attention computes: sinks, and the positions
+a sparse layer looks at."""
 
 
 class _Products(torch.autograd.Function):
@@ -41,18 +52,21 @@ class _Products(torch.autograd.Function):
     ) -> Tensor:
         (rows, heads, length, width), key_heads = query_BHTD.shape, key_BKTD.shape[1]
         groups = rows * key_heads
-        query_GQD = (query_BHTD * scale).reshape(groups, heads // key_heads * length, width)
+        query_GQD = query_BHTD.reshape(groups, heads // key_heads * length, width)
         key_GTD = key_BKTD.reshape(groups, length, width)
         value_GTD = value_BKTD.reshape(groups, length, width)
-        scores_BHTT = (query_GQD @ key_GTD.mT).view(rows, heads, length, length)
+        scores_GQT = (query_GQD.float() @ key_GTD.float().mT).mul_(scale)
+        scores_BHTT = scores_GQT.view(rows, heads, length, length)
         # Not -inf: a softmax over nothing would be NaN.
         scores_BHTT.masked_fill_(~seen, torch.finfo(scores_BHTT.dtype).min)
-        weights_GQT = torch.softmax(scores_BHTT, dim=-1).view(groups, -1, length)
+        weights_BHTT = torch.softmax(scores_BHTT, dim=-1).to(query_BHTD.dtype)
+        weights_GQT = weights_BHTT.view(groups, -1, length)
         ctx.save_for_backward(query_GQD, key_GTD, value_GTD, weights_GQT)
         ctx.scale, ctx.shapes = scale, (query_BHTD.shape, key_BKTD.shape)
         return (weights_GQT @ value_GTD).view(query_BHTD.shape)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query_GQD, key_GTD, value_GTD, weights_GQT = ctx.saved_tensors
         query_shape, key_shape = ctx.shapes
@@ -64,7 +78,7 @@ class _Products(torch.autograd.Function):
         )
         return (
             (scores_grad_GQT @ key_GTD).mul_(ctx.scale).view(query_shape),
-            (scores_grad_GQT.mT @ query_GQD).view(key_shape),
+            (scores_grad_GQT.mT @ query_GQD).mul_(ctx.scale).view(key_shape),
             value_grad_GTD.view(key_shape),
             None,
             None,
@@ -76,7 +90,8 @@ def _fits_products(
 ) -> bool:
     """Short self-attention, causal or under a mask of what is seen."""
     return (
-        query.shape[2] == key.shape[2] <= SHORT
+        query.dtype in PRODUCT_DTYPES
+        and query.shape[2] == key.shape[2] <= SHORT
         and key.shape == value.shape
         and (is_causal if mask is None else mask.dtype == torch.bool)
     )
@@ -118,8 +133,21 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """transformers' attention (its "sdpa"), shape (B, T, H, D), in the query's dtype.
 
-    With `ragged` the rows are padded here alone, and its mask is the one that holds.
+    With `ragged` there is one row, (1, L, H, D), padded here alone under the mask of `ragged`.
+
+    Raises:
+        ValueError: a layer hands on a mask of its own, or not what makes its row ragged.
+        ConfigError: a layer computes another kind of attention than this one.
     """
+    unknown = [name for name in UNKNOWN if options.get(name) is not None]
+    if unknown:
+        raise ConfigError(
+            f"{type(module).__name__} computes attention with {unknown[0]!r}, which training on"
+            " CPUs does not know; train a model of this family on GPUs"
+        )
+    is_placeholder = attention_mask is not None and attention_mask.numel() == 0
+    if is_placeholder != (ragged is not None):
+        raise ValueError("the mask is not that of the rows")
     if ragged is None:
         return _attend_rows(module, query, key, value, attention_mask, **options), None
     query, key, value = (ragged.pad(tokens) for tokens in (query, key, value))
@@ -141,7 +169,7 @@ def _attend_rows(
 
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    plain = not any(options.get(name) for name in CHANGES) and options.get("position_bias") is None
+    plain = all(options.get(name) in (None, False, 0.0) for name in BESIDE)
     if plain and _fits_products(query, key, value, attention_mask, is_causal):
         length = query.shape[2]
         seen = attention_mask

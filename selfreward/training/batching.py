@@ -114,8 +114,9 @@ def micro_batches(
             padded = (end - begin) * longest
             if padded > max_padded_tokens and begin < end - 1:
                 break  # beginning earlier only makes it wider and longer
-            own = before[end] - before[begin] + padded * longest // ATTENTION_TOKENS
-            work = padded if pads else own
+            work = padded
+            if not pads:
+                work = before[end] - before[begin] + padded * longest // ATTENTION_TOKENS
             choices.append((best[begin][0] + work + overhead_tokens, begin))
         best.append(min(choices))
     out: list[list[int]] = []

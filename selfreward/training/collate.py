@@ -10,7 +10,6 @@ exactly the log-probabilities of a row of its own while the prompt is computed o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,13 +47,11 @@ class Batch:
         return self.lengths_S.shape[0]
 
     def to(self, device: torch.device) -> "Batch":
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in values.items()
-            if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(
+            self,
+            **{k: v.to(device, non_blocking=True) for k, v in moved.items() if v is not None},
+        )
 
 
 def segment_mask(segments_BT: Tensor, position_ids_BT: Tensor, window: int | None) -> Tensor:

@@ -10,6 +10,8 @@ from selfreward.training.attention import Ragged
 from selfreward.training.collate import Batch, segment_mask
 from selfreward.training.losses import target_logps
 
+NO_MASK = torch.ones(1, 1, 1, 0, dtype=torch.bool)
+"""Transformers takes a mask of four dimensions as it is, and makes none of its own."""
 FULL = 0.97
 """Taking less padding than 3% out of a batch costs more than it saves."""
 
@@ -100,28 +102,23 @@ class Policy(nn.Module):
         return hidden_BTD
 
     def ragged_hidden_states(self, batch: Batch) -> Tensor:
-        """The same, computed without padding, which only attention sees; theirs are 0.
-
-        The mask the decoder is given has one entry: transformers takes a mask of four dimensions
-        as it is, and makes none of its own.
-        """
+        """The same, computed without padding, which only attention sees; theirs are 0."""
         rows, length = batch.input_ids_BT.shape
-        ids_N = batch.input_ids_BT.flatten()
         positions_BT = batch.position_ids_BT
         if positions_BT is None:
-            positions_BT = torch.arange(length, device=ids_N.device).expand(rows, length)
+            positions_BT = torch.arange(length, device=batch.real_L.device).expand(rows, length)
         seen = self._masks(batch)
         if isinstance(seen, dict):
             raise TypeError("a model of several kinds of attention keeps its padding")
         hidden_LD = self.causal_lm.get_decoder()(
-            input_ids=ids_N[batch.real_L][None],
+            input_ids=batch.input_ids_BT.flatten()[batch.real_L][None],
             position_ids=positions_BT.flatten()[batch.real_L][None],
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids_N.device),
+            attention_mask=NO_MASK.to(batch.real_L.device),
             ragged=Ragged(real_L=batch.real_L, shape=(rows, length), seen=seen),
             use_cache=False,
         ).last_hidden_state[0]
-        padded_ND = hidden_LD.new_zeros(rows * length, hidden_LD.shape[1])
-        return padded_ND.index_copy(0, batch.real_L, hidden_LD).view(rows, length, -1)
+        hidden_BTD = hidden_LD.new_zeros(rows * length, hidden_LD.shape[1])
+        return hidden_BTD.index_copy(0, batch.real_L, hidden_LD).view(rows, length, -1)
 
     def _logps_of_full_logits(self, batch: Batch) -> Tensor:
         logits_BTV = self.causal_lm(**self._inputs(batch)).logits

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -28,6 +29,7 @@ class _RmsNorm(torch.autograd.Function):
         return weight_D * normed_XD
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         normed_XD, weight_D, rate_X1 = ctx.saved_tensors
         needs_x, needs_weight, _ = ctx.needs_input_grad
@@ -51,16 +53,21 @@ def _forward(module: Any, hidden_states: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _is_plain(module: Any) -> bool:
-    """Whether a module computes this norm, by its outputs: some families scale by 1 + weight."""
+    """Whether a module computes this norm, by its outputs: some families scale by 1 + weight, some
+    round after the weight (16-bit input and fp32 weights then give 16 bits, here fp32)."""
     weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
     if not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(eps, float):
         return False
     sample = torch.linspace(-2.0, 3.0, 2 * weight.shape[0]).view(2, -1)
-    try:
-        wanted = module(sample)
-    except (RuntimeError, TypeError, ValueError):
-        return False
-    return torch.allclose(_forward(module, sample), wanted, rtol=1e-5, atol=1e-6)
+    for dtype in (sample.dtype, torch.bfloat16):
+        try:
+            wanted = module(sample.to(dtype))
+        except (RuntimeError, TypeError, ValueError):
+            return False
+        found = _forward(module, sample.to(dtype))
+        if found.dtype != wanted.dtype or not torch.allclose(found, wanted, rtol=1e-5, atol=1e-6):
+            return False
+    return True
 
 
 def speed_up_norms(model: nn.Module) -> None:

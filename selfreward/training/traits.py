@@ -8,10 +8,10 @@ import torch
 from selfreward.training.attention import NAME as RAGGED_ATTENTION
 from selfreward.training.collate import Batch, collate
 from selfreward.training.encoding import EncodedRow
-from selfreward.training.policy import Policy, Traits, sliding_window
+from selfreward.training.policy import Policy, Traits, layer_types, sliding_window
 from selfreward.training.reward_policy import RewardPolicy
 
-REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError)
+REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError)
 """How models say that their layers cannot take the mask or option they were given."""
 RAGGED_SAMPLE = ((5, 12), (12, 15), (15, 19), (19, 22), (22, 24))
 """Token ranges: a prompt, two completions; another prompt and its completion."""
@@ -73,21 +73,33 @@ def can_share_prompt(policy: Policy, device: torch.device) -> bool:
 def _runs_ragged(policy: Policy, device: torch.device) -> bool:
     """Whether sequences in one row get the hidden states they have in padded rows."""
     config = policy.config
-    if config._attn_implementation != RAGGED_ATTENTION or sliding_window(config) is not None:
+    if (
+        config._attn_implementation != RAGGED_ATTENTION
+        or not layer_types(config) <= {"full_attention"}  # others run on from row to row
+        or sliding_window(config) is not None
+    ):
         return False
     tokens = [np.arange(start, stop, dtype=np.int32) for start, stop in RAGGED_SAMPLE]
     rows = [
         EncodedRow(id="a", pair_id="a", prompt=tokens[0], completions=(tokens[1], tokens[2])),
         EncodedRow(id="b", pair_id="b", prompt=tokens[3], completions=(tokens[4],)),
     ]
-    batch = collate(rows, 0, policy.traits.shares_prompt).to(device)
-    padded_LD = policy.hidden_states(batch).flatten(0, 1).index_select(0, batch.real_L).float()
+    other = replace(rows[0], prompt=tokens[0][::-1].copy())
+    batches = [
+        collate([first, rows[1]], 0, policy.traits.shares_prompt).to(device)
+        for first in (rows[0], other)
+    ]
     try:
-        ragged_BTD = policy.ragged_hidden_states(batch)
+        padded_BTD = policy.hidden_states(batches[0])
+        ragged_BTD, changed_BTD = (policy.ragged_hidden_states(batch) for batch in batches)
     except REFUSALS:
         return False
-    ragged_LD = ragged_BTD.flatten(0, 1).index_select(0, batch.real_L).float()
-    return bool((ragged_LD - padded_LD).norm() <= 0.05 * padded_LD.norm())
+    real_L = batches[0].real_L
+    padded_LD, ragged_LD = (x.flatten(0, 1)[real_L].float() for x in (padded_BTD, ragged_BTD))
+    agrees = (ragged_LD - padded_LD).norm() <= 0.05 * padded_LD.norm()
+    # What stands in the first row must not reach the last one, however little.
+    last, again = (x[-1, : sum(map(len, tokens[3:]))].float() for x in (ragged_BTD, changed_BTD))
+    return bool(agrees) and torch.allclose(last, again, rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
@@ -98,6 +110,7 @@ def measure(policy: Policy, device: torch.device) -> Traits:
     A `RewardPolicy` has no other head than a plain one.
     """
     policy.eval()
+    policy.traits = Traits()
     plain_head = isinstance(policy, RewardPolicy) or _has_plain_head(policy, device)
     policy.traits = Traits(plain_head=plain_head, shares_prompt=can_share_prompt(policy, device))
     if plain_head and _runs_ragged(policy, device):
