@@ -195,12 +195,15 @@ def test_a_bad_request_is_told_and_harms_no_other(
 
 
 def perturbed_copy(folder: str, target: Path) -> str:
-    """A copy of a model whose answers differ: its last norm is turned upside down."""
+    """A copy of a model whose answers differ: its last norm is turned upside down, and each token
+    has the embedding of the one before, which is also what predicts it: the two are tied."""
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(folder, target)
     weights = load_file(target / "model.safetensors")
+    assert "lm_head.weight" not in weights
     weights["model.norm.weight"] = -weights["model.norm.weight"]
+    weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"].roll(1, dims=0)
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
     return str(target)
 

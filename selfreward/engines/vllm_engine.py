@@ -147,9 +147,27 @@ def _sample_by_inverse_cdf_on_cpu() -> None:
 
 def reload_weights(engine: Any, folder: str) -> None:
     """Loads the weights of `folder` in place and forgets what the old ones computed."""
+    from vllm.platforms import current_platform
+
     engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+    if current_platform.is_cpu():
+        engine.collective_rpc(_repack_heads)
     if not engine.reset_prefix_cache():
         raise EngineError(f"the prefix cache could not be reset after loading {folder!r}")
+
+
+def _repack_heads(worker: Any) -> None:
+    """Makes the output heads of a worker's model compute with the weights they now have.
+
+    On CPUs a head computes with a packed copy of its weights. A head tied to the embeddings has no
+    weights of its own in a checkpoint, so vLLM 0.29 loads nothing into it and leaves the copy that
+    was packed at the start: new layers would speak through the first model's head.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for layer in worker.get_model().modules():
+        if isinstance(layer, ParallelLMHead) and hasattr(layer, "cpu_linear"):
+            layer.quant_method.process_weights_after_loading(layer)
 
 
 def run_raw(
