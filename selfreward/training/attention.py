@@ -4,8 +4,8 @@ Short rows are computed as batched matrix products, of which torch makes one cal
 220 positions forward and backward take about half the time of torch's fused kernel. The products
 are in the model's dtype but for the scores, whose rounding the softmax would raise to a power.
 Beyond `SHORT` positions the fused kernel is faster, since it skips what causality hides; it also
-keeps no weights for backward, which up to there take no more memory than what it keeps (bf16). It
-is slower backwards in bf16 than in fp32 (3 times at 128 positions,
+keeps no weights for backward, which in bf16 take half as much memory again as what it keeps at that
+length, and less below 220. It is slower backwards in bf16 than in fp32 (3 times at 128 positions,
 1.4 times at 256, equal at 1,024: it converts block by block), so a bf16 model is widened for it.
 
 Shape suffixes: _B rows, _H query heads, _K key heads, _T positions, _D width of a head, _G = K * B
@@ -143,7 +143,7 @@ def _attend(
     if unknown:
         raise ConfigError(
             f"{type(module).__name__} computes attention with {unknown[0]!r}, which training on"
-            " CPUs does not know; train a model of this family on GPUs"
+            " CPUs does not know; take a model of another family"
         )
     is_placeholder = attention_mask is not None and attention_mask.numel() == 0
     if is_placeholder != (ragged is not None):
