@@ -144,7 +144,7 @@ class RespondConfig(Section):
     """Whether an answer cut at max_tokens is kept (small models rarely stop by themselves)."""
 
 
-Method = Literal["modified_instruction", "rewrite", "reference"]
+Method = Literal["modified_instruction", "rewrite", "reference", "likelihood"]
 
 
 def _best_method() -> dict[Method, float]:
@@ -163,6 +163,14 @@ class CorruptConfig(Section):
     response_sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     reference_samples: int = Field(default=8, ge=2)
     """Samples drawn per instruction to find a right and a wrong one by the reference."""
+    likelihood_samples: int = Field(default=6, ge=1)
+    """Samples drawn per instruction beside its answer, to pair the likeliest with the least likely
+    one: by how much the instruction raises the log-probability of a token of theirs."""
+    likelihood_sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=1.0)
+    )
+    min_likelihood_margin: float = Field(default=0.0, ge=0)
+    """In nats per token; closer samples make no pair."""
     keep_truncated: bool = False
 
 

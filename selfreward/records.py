@@ -59,6 +59,8 @@ class Corruption(StrEnum):
     MODIFIED_INSTRUCTION = "modified_instruction"
     REWRITE = "rewrite"
     REFERENCE = "reference"
+    LIKELIHOOD = "likelihood"
+    """Nothing was made worse: of the model's own samples the one it finds least likely."""
 
 
 class DropReason(StrEnum):

@@ -14,7 +14,8 @@ from selfreward.records import (
     ResponsePair,
     derived_seed,
 )
-from selfreward.stages.corruptions import Corruptor, corrupt_drop
+from selfreward.stages.corrupt_rows import corrupt_drop
+from selfreward.stages.corruptions import Corruptor
 from selfreward.storage.shards import RowResult, read_records
 
 _HASH_SPAN = 2**31

@@ -1,15 +1,14 @@
-"""The three ways to make a pair whose better side is known from an answered instruction.
+"""The ways to make a pair whose better side is known from an answered instruction.
 
 A good answer to a *modified* instruction (arXiv 2408.02666, section 3.1, the paper's best), a
-direct rewriting into a worse answer (its ablation), and the model's own right and wrong samples
-where the pool has a reference answer. Each asks for its completions in batches over all rows.
+direct rewriting into a worse answer (its ablation), and two of the model's own samples
+(`own_samples.py`). Each asks for its completions in batches over all rows.
 """
 
 from dataclasses import dataclass
 
 from selfreward.config import CorruptConfig, SamplingConfig
 from selfreward.engines.protocol import Completion, Generate, GenerationRequest
-from selfreward.judging.answers import matches_reference
 from selfreward.judging.filters import normalised_text
 from selfreward.judging.prompts import (
     corrupt_single_call_messages,
@@ -25,11 +24,11 @@ from selfreward.records import (
     DroppedRow,
     DropReason,
     Message,
-    Response,
     ResponsePair,
-    derived_seed,
 )
-from selfreward.stages.sampling import failed, response_of, sampling_of, unusable
+from selfreward.stages.corrupt_rows import corrupt_drop, pair_of, request_of
+from selfreward.stages.own_samples import OwnSamples
+from selfreward.stages.sampling import failed, response_of, unusable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +47,16 @@ class Corruptor:
     async def make(
         self, method: Corruption, rows: list[AnsweredInstruction], generate: Generate
     ) -> list[ResponsePair | DroppedRow]:
-        if method is Corruption.REFERENCE:
-            return await self._from_reference(rows, generate)
+        if method in (Corruption.REFERENCE, Corruption.LIKELIHOOD):
+            samples = OwnSamples(
+                config=self.config,
+                respond_sampling=self.respond_sampling,
+                seed=self.seed,
+                name=self.name,
+            )
+            if method is Corruption.REFERENCE:
+                return await samples.by_reference(rows, generate)
+            return await samples.by_likelihood(rows, generate)
         if method is Corruption.REWRITE:
             return await self._rewritten(rows, generate)
         if self.config.single_call:
@@ -135,7 +142,7 @@ class Corruptor:
                 made.append(corrupt_drop(row, DropReason.UNPARSED_CORRUPTION, detail))
                 continue
             response = response_of(completion, draw, row.instruction.id, text=parsed[1])
-            made.append(_pair(row, response, Corruption.MODIFIED_INSTRUCTION, parsed[0]))
+            made.append(pair_of(row, response, Corruption.MODIFIED_INSTRUCTION, parsed[0]))
         return made
 
     async def _rewritten(
@@ -157,44 +164,6 @@ class Corruptor:
             for row, completion in zip(rows, completions, strict=True)
         ]
 
-    async def _from_reference(
-        self, rows: list[AnsweredInstruction], generate: Generate
-    ) -> list[ResponsePair | DroppedRow]:
-        completions = await generate(
-            [
-                self._request(
-                    row,
-                    "sample",
-                    row.instruction.messages,
-                    self.respond_sampling,
-                    n=self.config.reference_samples,
-                )
-                for row in rows
-            ]
-        )
-        return [
-            failed(completion, row.id, self.name) or self._right_and_wrong(row, completion)
-            for row, completion in zip(rows, completions, strict=True)
-        ]
-
-    def _right_and_wrong(
-        self, row: AnsweredInstruction, completion: Completion
-    ) -> ResponsePair | DroppedRow:
-        """The first right and the first wrong sample; the baseline answer counts as a sample."""
-        reference = row.instruction.reference_answer or ""
-        samples = [row.response] + [
-            response_of(completion, draw, row.instruction.id, number=i + 1)
-            for i, draw in enumerate(completion.draws)
-            if unusable(draw, row.id, self.name, self.config.keep_truncated) is None
-        ]
-        right = [s for s in samples if matches_reference(s.text, reference)]
-        wrong = [s for s in samples if not matches_reference(s.text, reference)]
-        if not right:
-            return corrupt_drop(row, DropReason.NO_RIGHT_SAMPLE, f"0 of {len(samples)} samples")
-        if not wrong:
-            return corrupt_drop(row, DropReason.NO_WRONG_SAMPLE, f"0 of {len(samples)} samples")
-        return _pair(row, wrong[0], Corruption.REFERENCE, None, chosen=right[0])
-
     def _pair_with(
         self,
         row: AnsweredInstruction,
@@ -210,7 +179,7 @@ class Corruptor:
         if drop is not None:
             return drop
         response = response_of(completion, draw, row.instruction.id)
-        return _pair(row, response, corruption, modified)
+        return pair_of(row, response, corruption, modified)
 
     def _request(
         self,
@@ -218,43 +187,10 @@ class Corruptor:
         purpose: str,
         messages: Conversation,
         sampling: SamplingConfig,
-        n: int = 1,
     ) -> GenerationRequest:
-        return GenerationRequest(
-            id=f"{row.id}/{purpose}",
-            purpose=purpose,
-            messages=messages,
-            sampling=sampling_of(sampling, seed=derived_seed(self.seed, purpose, row.id), n=n),
-        )
+        return request_of(row, purpose, messages, sampling, seed=self.seed)
 
 
 def _asks_the_same(row: AnsweredInstruction, modified: str) -> bool:
     """A good answer to the instruction itself would be labelled the worse one."""
     return normalised_text(modified) == normalised_text(row.instruction.messages[-1].content)
-
-
-def _pair(
-    row: AnsweredInstruction,
-    rejected: Response,
-    corruption: Corruption,
-    modified: str | None,
-    chosen: Response | None = None,
-) -> ResponsePair:
-    chosen = chosen or row.response
-    return ResponsePair.new(
-        instruction_id=row.instruction.id,
-        messages=row.instruction.messages,
-        chosen=chosen.text,
-        rejected=rejected.text,
-        corruption=corruption.value,
-        modified_instruction=modified,
-        chosen_id=chosen.id,
-        rejected_id=rejected.id,
-        source=row.instruction.source,
-        category=row.instruction.category,
-    )
-
-
-def corrupt_drop(row: AnsweredInstruction, reason: DropReason, detail: str) -> DroppedRow:
-    """What the stage says of a row that no pair could be made of."""
-    return DroppedRow(row_id=row.id, stage="corrupt", reason=reason, detail=detail)

@@ -25,7 +25,8 @@ NOTHING_ASKED = (Message(role="user", content=""),)
 """What a response is scored behind when its likelihood without the task is wanted: the frame of
 the chat template stays, the task is gone."""
 
-_SAMPLING = Sampling(temperature=0.0, max_tokens=1)
+SCORING = Sampling(temperature=0.0, max_tokens=1)
+"""How a target is asked for: nothing is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class ScorePairs:
                 id=f"{pair.id}/{side}{suffix}",
                 purpose="score",
                 messages=messages,
-                sampling=_SAMPLING,
+                sampling=SCORING,
                 target=text,
             )
             for suffix, messages in prompts.items()
@@ -74,7 +75,7 @@ class ScorePairs:
             result.dropped.append(drop)
             return result
         draws = [c.draws[0] for c in completions]
-        scores = [_score(d) for d in draws]
+        scores = [score_of(d) for d in draws]
         judge = completions[0].model
         result.records.append(
             PairScore(
@@ -92,7 +93,12 @@ class ScorePairs:
         return result
 
 
-def _score(draw: Draw) -> float:
+def score_of(draw: Draw) -> float:
+    """The score of a scored target.
+
+    Raises:
+        EngineError: the engine gave none.
+    """
     if draw.score is None:
         raise EngineError("the engine was asked to score a text and gave no score")
     return draw.score
