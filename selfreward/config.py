@@ -207,6 +207,9 @@ class JudgeConfig(Section):
     """Guided decoding: the completion must end in a parseable verdict."""
     num_draws: int = Field(default=15, ge=1)
     """N: at most this many judgments per pair and order."""
+    orders: Literal["both", "random"] = "both"
+    """In which orders training pairs are judged. `random`: each in one, anew every iteration; half
+    the cost, and no batch then holds a pair's two orders against each other."""
     adaptive: bool = True
     """Stop a pair's order as soon as it has what training needs."""
     draws_per_round: int = Field(default=1, ge=1)

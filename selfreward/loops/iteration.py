@@ -34,6 +34,7 @@ def judge_pairs(run: Run, iteration: int, judge: PlacedModel, pairs: Source) -> 
         adaptive=config.judge.adaptive,
         draws_per_round=config.judge.draws_per_round,
         max_draws_per_round=config.judge.max_draws_per_round,
+        orders=config.judge.orders,
     )
     recipe = {
         "judge": identity(config.judge),
