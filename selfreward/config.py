@@ -164,8 +164,8 @@ class CorruptConfig(Section):
     reference_samples: int = Field(default=8, ge=2)
     """Samples drawn per instruction to find a right and a wrong one by the reference."""
     likelihood_samples: int = Field(default=6, ge=1)
-    """Samples drawn per instruction beside its answer, to pair the likeliest with the least likely
-    one: by how much the instruction raises the log-probability of a token of theirs."""
+    """Samples drawn per instruction beside its answer, to pair the one whose tokens are likeliest
+    with the one whose are least, where the instruction speaks for the first too."""
     likelihood_sampling: SamplingConfig = Field(
         default_factory=lambda: SamplingConfig(temperature=1.0)
     )

@@ -73,13 +73,13 @@ def run(logic: Corrupt, row: AnsweredInstruction, model: Model) -> RowResult[Any
     return result
 
 
-# Gains per token: the answer (-4 + 10) / 3 = 2, "near" (-6 + 8) / 4 = 0.5, "far" (-9 + 9) / 3 = 0,
-# "best" (-5 + 14) / 3 = 3. By the sums alone "answer" would be the likeliest.
+# Per token given the prompt: "best" -5 / 5 = -1, "answer" -4 / 2 = -2, "near" -9 / 3 = -3, "far"
+# -16 / 4 = -4; by the sums "answer" would be the likeliest. Gains from the prompt: 9, 6, 1, 0.
 LOGPS: dict[str, tuple[float | None, float, int]] = {
-    "answer": (-4.0, -10.0, 3),
-    "near": (-6.0, -8.0, 4),
-    "far": (-9.0, -9.0, 3),
-    "best": (-5.0, -14.0, 3),
+    "best": (-5.0, -14.0, 5),
+    "answer": (-4.0, -10.0, 2),
+    "near": (-9.0, -10.0, 3),
+    "far": (-16.0, -16.0, 4),
 }
 
 
@@ -90,6 +90,15 @@ def test_the_likeliest_sample_is_paired_with_the_least_likely() -> None:
     assert (made.chosen, made.rejected) == ("best", "far")
     assert (made.corruption, made.modified_instruction) == ("likelihood", None)
     assert made.chosen_id != made.rejected_id
+
+
+def test_fluent_text_that_the_instruction_does_not_ask_for_makes_no_pair() -> None:
+    # -0.5 a token, the likeliest, but likelier still without the prompt: a gain of -1 against 0.
+    model = Model([sample("cliche"), sample("far")], LOGPS | {"cliche": (-2.0, -1.0, 4)})
+    result = run(corrupt(), answered("Why?", "far"), model)
+    (dropped,) = result.dropped
+    assert dropped.reason.value == "low_margin"
+    assert dropped.detail == "the instruction speaks for the less likely sample by 1.0 nats"
 
 
 def test_the_answer_counts_as_a_sample() -> None:
@@ -120,9 +129,9 @@ def test_what_is_asked() -> None:
     ]
 
 
-@pytest.mark.parametrize(("margin", "kept"), [(0.0, True), (1.5, True), (1.6, False)])
+@pytest.mark.parametrize(("margin", "kept"), [(0.0, True), (1.0, True), (1.1, False)])
 def test_close_samples_make_no_pair(margin: float, kept: bool) -> None:
-    # 2 - 0.5 nats per token between the two.
+    # -2 + 3 nats per token between the two.
     model = Model([sample("near")], LOGPS)
     result = run(corrupt(min_likelihood_margin=margin), answered("Why?", "answer"), model)
     assert bool(result.records) is kept
@@ -130,7 +139,7 @@ def test_close_samples_make_no_pair(margin: float, kept: bool) -> None:
 
 
 def test_samples_of_equal_likelihood_make_no_pair() -> None:
-    model = Model([sample("twin")], LOGPS | {"twin": (-4.0, -10.0, 3)})
+    model = Model([sample("twin")], LOGPS | {"twin": (-4.0, -10.0, 2)})
     result = run(corrupt(), answered("Why?", "answer"), model)
     assert [d.reason.value for d in result.dropped] == ["low_margin"]
 
@@ -153,6 +162,6 @@ def test_a_refused_request_drops_the_row_with_its_reason(part: str) -> None:
 
 
 def test_an_engine_that_scores_nothing_is_an_error() -> None:
-    model = Model([sample("near")], LOGPS | {"near": (None, -8.0, 4)})
+    model = Model([sample("near")], LOGPS | {"near": (None, -10.0, 3)})
     with pytest.raises(EngineError, match="gave no score"):
         run(corrupt(), answered("Why?", "answer"), model)

@@ -1,9 +1,11 @@
 """Pairs of the model's own samples: told apart by a reference answer, or by their likelihood.
 
 `by_likelihood` needs neither a reference nor damage. The untrained model's log-probabilities are a
-judge of their own: how much an instruction raises the likelihood of a response (pointwise mutual
-information, arXiv 2104.08315) tells better from worse where the model, asked in words, cannot.
-The pairs teach the judge that is asked in words what those numbers know.
+judge of their own, which tells better from worse where the model, asked in words, cannot. Two of
+them must agree: how likely a token of the response is (its fluency), and how much the instruction
+raises the likelihood of the whole (pointwise mutual information, arXiv 2104.08315). On eight sets
+of pairs labelled by people the embedded model's were right in 0.56 and 0.55, and in 0.59 where
+they agreed. The pairs teach the judge that is asked in words what those numbers know.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from selfreward.config import CorruptConfig, SamplingConfig
 from selfreward.engines.protocol import Completion, Generate, GenerationRequest
 from selfreward.judging.answers import matches_reference
-from selfreward.judging.likelihood import ResponseLogps, relative_mean
+from selfreward.judging.likelihood import ResponseLogps, mean_logps, relative_sum
 from selfreward.records import (
     AnsweredInstruction,
     Corruption,
@@ -53,7 +55,8 @@ class OwnSamples:
     async def by_likelihood(
         self, rows: list[AnsweredInstruction], generate: Generate
     ) -> list[Made]:
-        """The sample whose tokens the instruction makes likelier by most, and that by least."""
+        """The sample with the likeliest tokens, and the one with the least likely ones, if the
+        instruction also speaks for the first rather than for the second."""
         section = self.config
         completions = await self._sample(
             rows, generate, section.likelihood_sampling, section.likelihood_samples
@@ -121,21 +124,22 @@ class OwnSamples:
             if drop is not None:
                 return drop
         draws = [completion.draws[0] for completion in scored]
-        values = [
-            relative_mean(
-                ResponseLogps(
-                    given_prompt=score_of(given),
-                    num_tokens=given.num_tokens,
-                    alone=score_of(alone),
-                )
+        found = [
+            ResponseLogps(
+                given_prompt=score_of(given), num_tokens=given.num_tokens, alone=score_of(alone)
             )
             for given, alone in zip(draws[::2], draws[1::2], strict=True)
         ]
-        order = sorted(range(len(samples)), key=values.__getitem__)
+        means = [mean_logps(logps) for logps in found]
+        order = sorted(range(len(samples)), key=means.__getitem__)
         least, most = order[0], order[-1]
-        margin = values[most] - values[least]
+        margin = means[most] - means[least]
         if margin <= 0 or margin < self.config.min_likelihood_margin:
             detail = f"{margin:.3f} nats per token between {len(samples)} samples"
+            return corrupt_drop(row, DropReason.LOW_MARGIN, detail)
+        gain = relative_sum(found[most]) - relative_sum(found[least])
+        if gain <= 0:
+            detail = f"the instruction speaks for the less likely sample by {-gain:.1f} nats"
             return corrupt_drop(row, DropReason.LOW_MARGIN, detail)
         return pair_of(row, samples[least], Corruption.LIKELIHOOD, chosen=samples[most])
 
