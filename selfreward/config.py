@@ -163,9 +163,9 @@ class CorruptConfig(Section):
     response_sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     reference_samples: int = Field(default=8, ge=2)
     """Samples drawn per instruction to find a right and a wrong one by the reference."""
-    likelihood_samples: int = Field(default=6, ge=1)
-    """Samples drawn per instruction beside its answer, to pair the one whose tokens are likeliest
-    with the one whose are least, where the instruction speaks for the first too."""
+    likelihood_samples: int = Field(default=6, ge=2)
+    """Samples drawn per instruction, to pair the one whose tokens are likeliest with the one whose
+    are least, where the instruction speaks for the first too."""
     likelihood_sampling: SamplingConfig = Field(
         default_factory=lambda: SamplingConfig(temperature=1.0)
     )
@@ -255,6 +255,9 @@ class EvaluationConfig(Section):
     labelled_pairs: tuple[DataPath, ...] = ()
     """JSONL or Parquet files with {prompt|messages, chosen, rejected}; measured beside."""
     max_labelled_pairs: int | None = Field(default=None, ge=1)
+    max_prompt_chars: int = Field(default=16000, ge=1)
+    """Longer prompts of labelled pairs and scored responses are dropped: a limit apart from the
+    pool's, so that judges of different recipes are measured on the same rows."""
     scored_responses: tuple[DataPath, ...] = ()
     """JSONL or Parquet files with {messages, response, score, scale}: human scores that the
     self-rewarding loop's own are compared with."""

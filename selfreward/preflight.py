@@ -149,9 +149,15 @@ def _phases_of_stages(config: RunConfig) -> tuple[list[Bundle], ...]:
         for stage in section.stages
         for training in trainings.get(stage, ())
     ]
+    # Once started, a reward model stays: it measures what preferences and rewards have changed.
+    reward = section.online.reward
+    scores = "prefer" in section.stages or section.reward_model.path is not None
+    scorer = resources_needed(scorer_engine(config.engine)) if scores else []
+    if scorer:
+        found.append(engines + scorer)
     if "reinforce" in section.stages:
-        scorer = resources_needed(scorer_engine(config.engine))
-        found.append(engines + scorer + _trainers(section.online.training))
+        judge = engines if reward == "judge" else []  # another model: a pool of its own
+        found.append(engines + scorer + judge + _trainers(section.online.training))
     return engines + tasks, *found
 
 

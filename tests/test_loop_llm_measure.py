@@ -61,6 +61,26 @@ def measuring(tmp_path: Path, sticks: Yardsticks) -> Measuring:
     return made
 
 
+@pytest.mark.parametrize(
+    ("stages", "length"),
+    [
+        (("pretrain", "continue"), 64),
+        (("continue", "finetune"), 128),
+        # Nothing trains on text: what `pretraining` says of it.
+        (("finetune",), 64),
+    ],
+)
+def test_text_is_read_as_the_first_stage_on_text_reads_it(
+    stages: tuple[str, ...], length: int
+) -> None:
+    section = config(
+        stages=stages,
+        pretraining={"sequence_length": 64},
+        continued_pretraining={"sequence_length": 128},
+    ).custom_llm
+    assert llm_measure._text_section(section).sequence_length == length
+
+
 def test_kl_is_of_answers_drawn_from_the_whole_distribution(
     tmp_path: Path, filled: list[tuple[str, Any, dict[str, Any]]]
 ) -> None:

@@ -51,6 +51,18 @@ def test_the_same_file_by_another_path_is_the_same_pool(
     assert build_instructions(run_of(tmp_path, str(tmp_path / "pool.jsonl")), MODEL) == made
 
 
+def test_the_limit_of_the_pool_is_not_that_of_labelled_pairs(tmp_path: Path) -> None:
+    rows = [{"prompt": "Why? " * n, "chosen": "So.", "rejected": "No."} for n in (1, 20, 40)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labelled = {"labelled_pairs": ["mine.jsonl"], "heldout_pairs": 8, "validation_pairs": 4}
+    pool = {"path": "pool.jsonl", "shard_size": 8, "max_instruction_chars": 10}
+    run = run_of(tmp_path, pool=pool, evaluation=labelled)
+    assert build_labelled_pairs(run)["mine"].num_records == 3
+    (tmp_path / "other").mkdir()
+    run = run_of(tmp_path / "other", pool=pool, evaluation=labelled | {"max_prompt_chars": 150})
+    assert build_labelled_pairs(run)["mine"].num_records == 2
+
+
 def test_labelled_pairs_by_another_path_are_the_same_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,34 @@ def test_gpus_of_engines_and_trainers() -> None:
     assert cpus(bundles_needed(config)) == pytest.approx(6)
 
 
+REINFORCE = ("loop.kind=custom_llm", "engine.num_cpus=2", "custom_llm.stages=[reinforce]")
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        # Engines of 2 CPUs, the trainer of 0.5; a reward model is one more engine.
+        (("custom_llm.online.reward=checks",), 2.5),
+        (("custom_llm.online.reward=verdict",), 2.5),
+        (("custom_llm.reward_model.path=rm",), 4.5),
+        # A judge that is another model has as many engines of its own.
+        (("custom_llm.online.reward=judge", "engine.replicas=3"), 12.5),
+        (("custom_llm.online.reward=judge", "custom_llm.stages=[prefer,reinforce]"), 6.5),
+    ],
+)
+def test_online_training_holds_what_its_reward_needs(options: tuple[str, ...], last: float) -> None:
+    found = phases(recipe(*REINFORCE, *options))
+    assert cpus(found[-1]) == pytest.approx(last)
+
+
+def test_a_reward_model_measures_beside_shared_engines() -> None:
+    options = ("custom_llm.stages=[prefer]", "engine.placement=shared")
+    generating, *trainings, measuring = phases(recipe(*REINFORCE, *options))
+    assert [cpus(training) for training in trainings] == [0.5, 0.5]
+    assert measuring == [{"CPU": 2.0}, {"CPU": 2.0}]
+    assert cpus(generating) == pytest.approx(2.2)
+
+
 def test_the_phase_with_fewer_gpus_must_fit_too(monkeypatch: pytest.MonkeyPatch) -> None:
     config = recipe(
         "engine.num_cpus=8",

@@ -84,8 +84,8 @@ LOGPS: dict[str, tuple[float | None, float, int]] = {
 
 
 def test_the_likeliest_sample_is_paired_with_the_least_likely() -> None:
-    model = Model([sample(" near"), sample("far "), sample("best")], LOGPS)
-    result = run(corrupt(likelihood_samples=3), answered("Why?", "answer"), model)
+    model = Model([sample(" near"), sample("far "), sample("best"), sample("answer")], LOGPS)
+    result = run(corrupt(likelihood_samples=4), answered("Why?", "plain"), model)
     (made,) = result.records
     assert (made.chosen, made.rejected) == ("best", "far")
     assert (made.corruption, made.modified_instruction) == ("likelihood", None)
@@ -95,28 +95,25 @@ def test_the_likeliest_sample_is_paired_with_the_least_likely() -> None:
 def test_fluent_text_that_the_instruction_does_not_ask_for_makes_no_pair() -> None:
     # -0.5 a token, the likeliest, but likelier still without the prompt: a gain of -1 against 0.
     model = Model([sample("cliche"), sample("far")], LOGPS | {"cliche": (-2.0, -1.0, 4)})
-    result = run(corrupt(), answered("Why?", "far"), model)
+    result = run(corrupt(), answered("Why?", "plain"), model)
     (dropped,) = result.dropped
     assert dropped.reason.value == "low_margin"
     assert dropped.detail == "the instruction speaks for the less likely sample by 1.0 nats"
 
 
-def test_the_answer_counts_as_a_sample() -> None:
-    model = Model([sample("near"), sample("far")], LOGPS)
-    (made,) = run(corrupt(), answered("Why?", "answer"), model).records
-    assert (made.chosen, made.rejected) == ("answer", "far")
-    # Equal texts are one sample; the pair still has two.
+def test_the_answer_is_no_sample_and_equal_texts_are_one() -> None:
+    # Drawn at its own temperature the baseline answer would be "best" for that alone.
     model = Model([sample("answer"), sample("near"), sample("near")], LOGPS)
-    (made,) = run(corrupt(), answered("Why?", "answer"), model).records
+    (made,) = run(corrupt(), answered("Why?", "best"), model).records
     assert (made.chosen, made.rejected) == ("answer", "near")
     assert sum(r.target is not None for r in model.asked) == 4
 
 
 def test_what_is_asked() -> None:
-    model = Model([sample("near")], LOGPS)
+    model = Model([sample("answer"), sample("near")], LOGPS)
     sampling = {"temperature": 1.3, "max_tokens": 5}
     logic = corrupt(likelihood_samples=7, likelihood_sampling=sampling)
-    run(logic, answered("Why?", "answer"), model)
+    run(logic, answered("Why?", "plain"), model)
     drawn, *scored = model.asked
     assert (drawn.purpose, drawn.sampling.n) == ("sample", 7)
     assert (drawn.sampling.temperature, drawn.sampling.max_tokens) == (1.3, 5)
@@ -132,36 +129,36 @@ def test_what_is_asked() -> None:
 @pytest.mark.parametrize(("margin", "kept"), [(0.0, True), (1.0, True), (1.1, False)])
 def test_close_samples_make_no_pair(margin: float, kept: bool) -> None:
     # -2 + 3 nats per token between the two.
-    model = Model([sample("near")], LOGPS)
-    result = run(corrupt(min_likelihood_margin=margin), answered("Why?", "answer"), model)
+    model = Model([sample("answer"), sample("near")], LOGPS)
+    result = run(corrupt(min_likelihood_margin=margin), answered("Why?", "plain"), model)
     assert bool(result.records) is kept
     assert [d.reason.value for d in result.dropped] == ([] if kept else ["low_margin"])
 
 
 def test_samples_of_equal_likelihood_make_no_pair() -> None:
-    model = Model([sample("twin")], LOGPS | {"twin": (-4.0, -10.0, 2)})
-    result = run(corrupt(), answered("Why?", "answer"), model)
+    model = Model([sample("answer"), sample("twin")], LOGPS | {"twin": (-4.0, -10.0, 2)})
+    result = run(corrupt(), answered("Why?", "plain"), model)
     assert [d.reason.value for d in result.dropped] == ["low_margin"]
 
 
 def test_unusable_samples_are_left_out() -> None:
     draws = [sample(" "), sample("far", "length"), sample("answer")]
-    result = run(corrupt(), answered("Why?", "answer"), Model(draws, LOGPS))
+    result = run(corrupt(), answered("Why?", "plain"), Model(draws, LOGPS))
     assert [d.reason.value for d in result.dropped] == ["same_response"]
-    kept = run(corrupt(keep_truncated=True), answered("Why?", "answer"), Model(draws, LOGPS))
+    kept = run(corrupt(keep_truncated=True), answered("Why?", "plain"), Model(draws, LOGPS))
     assert kept.records[0].rejected == "far"
 
 
 @pytest.mark.parametrize("part", ["/sample", "/likelihood/1", "/likelihood/0/alone"])
 def test_a_refused_request_drops_the_row_with_its_reason(part: str) -> None:
-    model = Model([sample("near")], LOGPS)
+    model = Model([sample("answer"), sample("near")], LOGPS)
     model.refuses = part
-    result = run(corrupt(), answered("Why?", "answer"), model)
+    result = run(corrupt(), answered("Why?", "plain"), model)
     assert result.records == []
     assert [d.reason.value for d in result.dropped] == ["prompt_too_long"]
 
 
 def test_an_engine_that_scores_nothing_is_an_error() -> None:
-    model = Model([sample("near")], LOGPS | {"near": (None, -10.0, 3)})
+    model = Model([sample("answer"), sample("near")], LOGPS | {"near": (None, -10.0, 3)})
     with pytest.raises(EngineError, match="gave no score"):
-        run(corrupt(), answered("Why?", "answer"), model)
+        run(corrupt(), answered("Why?", "plain"), model)

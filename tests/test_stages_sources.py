@@ -329,6 +329,18 @@ def test_labelled_pairs_in_the_forms_data_sets_have(tmp_path: Path, row: dict[st
     assert (pair.source, dropped) == ("pairs.jsonl", [])
 
 
+def test_one_pair_with_two_annotations_is_two_rows(tmp_path: Path) -> None:
+    row = {"prompt": "Hi", "chosen": "good", "rejected": "bad"}
+    first, second = row | {"meta": {"judge": "a"}}, row | {"meta": {"judge": "b"}}
+    pairs, dropped, _ = label(tmp_path, [first, second, first, second, row, row])
+    assert [pair.meta for pair in pairs] == ['{"judge": "a"}', '{"judge": "b"}', None]
+    assert len({pair.id for pair in pairs}) == 3
+    assert [drop.reason.value for drop in dropped] == ["exact_duplicate"] * 3
+    # The first keeps the id it has without the others.
+    ((alone,), _, _) = label(tmp_path, [first])
+    assert alone.id == pairs[0].id
+
+
 def test_every_labelled_row_that_is_left_out_is_counted(tmp_path: Path) -> None:
     good = {"prompt": "Hi", "chosen": "good", "rejected": "bad", "subset": "chat"}
     pairs, dropped, summaries = label(

@@ -13,6 +13,8 @@ from selfreward.storage.token_shards import PackedRow
 from selfreward.training import setup
 from selfreward.training.loop import run_training
 from selfreward.training.model import ModelSource, load_causal_lm
+from selfreward.training.policy import Policy, Traits
+from selfreward.training.task import Choice, selection_score
 from tests.tiny_model import make_tiny_model, make_tiny_tokenizer
 from tests.training_data import (
     curve,
@@ -91,7 +93,11 @@ def test_neither_micro_batches_nor_padded_rows_change_the_numbers(
     curves = []
     for packs in (True, False):
         # A model that takes no ready mask gets each piece as a row of its own.
-        monkeypatch.setattr(setup, "measure", lambda policy, device, packs=packs: (True, packs))
+        def measured(policy: Policy, device: torch.device, packs: bool = packs) -> Traits:
+            policy.traits = Traits(plain_head=True, shares_prompt=packs)
+            return policy.traits
+
+        monkeypatch.setattr(setup, "measure", measured)
         for tokens in (64, 4096):
             config = make_config("text", tokens_per_micro_batch=tokens)
             result = run_here(make_task(tiny, data, config), tmp_path)
@@ -99,6 +105,19 @@ def test_neither_micro_batches_nor_padded_rows_change_the_numbers(
     assert len(curves[0]) == 5
     for other in curves[1:]:
         assert other == pytest.approx(curves[0], abs=1e-4)
+
+
+def test_the_published_checkpoint_is_the_best_or_the_last() -> None:
+    # Best by loss at step 2; accuracy counts before it, and what was evaluated before what was not.
+    history = [{"eval/loss": 3.0}, {"eval/loss": 2.0}, {"eval/loss": 2.5}, {}]
+
+    def published(choose: Choice) -> int:
+        scores = [selection_score(m, step + 1, choose) for step, m in enumerate(history)]
+        return scores.index(max(scores)) + 1
+
+    assert published("best") == 2
+    # Where the evaluated rows are those that are reported, the best on them is not looked for.
+    assert published("last") == 4
 
 
 def test_a_run_interrupted_at_three_steps_repeats_the_unbroken_one(

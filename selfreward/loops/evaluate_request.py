@@ -245,7 +245,7 @@ def default_work(
         "data": sorted([absolute_path(p), files.version_of(p)] for p in request.data),
         "columns": dict(request.columns),
         "max_rows": request.max_rows,
-        "max_chars": config.pool.max_instruction_chars,
+        "max_chars": config.evaluation.max_prompt_chars,
     }
     slug = spec.slug
     if spec.kind == "run":

@@ -21,7 +21,7 @@ from selfreward.storage.shards import sealed_shards
 
 
 def judge_pairs(run: Run, iteration: int, judge: PlacedModel, pairs: Source) -> Source:
-    """N judgments of every training pair in both orders by the current judge."""
+    """N judgments of every training pair, in the orders of `judge.orders`, by the current judge."""
     config = run.config
     logic = Judge(
         rubric_id=config.judge.rubric,

@@ -67,14 +67,14 @@ def build_data_sets(
     for name, path in labelled_names(paths).items():
         kind: Literal["pairs", "scores"] = "scores" if _holds_scores(path, columns) else "pairs"
         folder = join(run.layout.root, "data", name)
-        config = run.config.pool
+        config = run.config
         known_as, content = file_content(path)
         recipe = {
             "path": known_as,
             "content": content,
             "kind": kind,
             "max": max_rows,
-            "max_chars": config.max_instruction_chars,
+            "max_chars": config.evaluation.max_prompt_chars,
             "columns": dict(columns),
         }
         manifest = build_folder(
@@ -85,9 +85,9 @@ def build_data_sets(
             build_scored if kind == "scores" else build_labelled,
             path,
             folder,
-            config.shard_size,
+            config.pool.shard_size,
             max_rows,
-            config.max_instruction_chars,
+            config.evaluation.max_prompt_chars,
             dict(columns),
             trained,
             told=partial(told_of, name, kind),

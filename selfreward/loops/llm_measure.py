@@ -7,7 +7,7 @@ from typing import Any
 import ray
 
 from selfreward.config import SamplingConfig
-from selfreward.config_custom_llm import TasksConfig
+from selfreward.config_custom_llm import CustomLlmConfig, TasksConfig, TextTrainingConfig
 from selfreward.config_loading import identity
 from selfreward.engines.client import EngineClient
 from selfreward.errors import EngineTimeoutError, own_error_in
@@ -42,6 +42,13 @@ class Yardsticks:
     were, the one online training started from."""
 
 
+def _text_section(config: CustomLlmConfig) -> TextTrainingConfig:
+    """How text is read of all stages: as the first of them that trains on text does it."""
+    if "continue" in config.stages and "pretrain" not in config.stages:
+        return config.continued_pretraining
+    return config.pretraining
+
+
 class Measuring:
     """Measures models one after the other and keeps what was measured of each."""
 
@@ -58,16 +65,18 @@ class Measuring:
         if not self.sticks.corpora:
             return
         self._measured[number] = Measured(stage=name, text=url)
-        training = run.config.custom_llm.pretraining.training
+        section = _text_section(run.config.custom_llm)
+        training, length = section.training, section.sequence_length
         wanted = {
             "model": model.ref.fingerprint,
             "corpora": {n: c.validation.fingerprint for n, c in self.sticks.corpora.items()},
             "probe": run.config.custom_llm.probe,
+            "length": length,
+            "precision": training.precision,
         }
         if files.exists(url) and files.read_json(url)["of"] == wanted:
             return
         documents = {n: sealed_shards(c.validation.folder) for n, c in self.sticks.corpora.items()}
-        length = run.config.custom_llm.pretraining.sequence_length
         task = ray.remote(num_cpus=run.config.ray.stage_task_cpus)(measure_text)
         if training.use_gpu:
             task = task.options(num_gpus=1)

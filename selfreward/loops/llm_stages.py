@@ -167,6 +167,8 @@ class StageTraining:
             output=layout.stage(number, f"{part}checkpoint"),
             seed=self.run.config.loop.seed + number,
             validation=() if validation is None else tuple(sealed_shards(validation.folder)),
+            # They are the held-out documents and rankings of the table.
+            choose="last",
             replay=replay,
             replay_share=replay_share,
             token_budget=token_budget,

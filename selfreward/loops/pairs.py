@@ -167,7 +167,7 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
             "path": known_as,
             "content": content,
             "max": config.evaluation.max_labelled_pairs,
-            "max_chars": config.pool.max_instruction_chars,
+            "max_chars": config.evaluation.max_prompt_chars,
         }
         manifest = build_folder(
             run,
@@ -179,7 +179,7 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
             folder,
             config.pool.shard_size,
             config.evaluation.max_labelled_pairs,
-            config.pool.max_instruction_chars,
+            config.evaluation.max_prompt_chars,
             None,
             trained,
             told=partial(told_of, name, "pairs"),

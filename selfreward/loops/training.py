@@ -12,6 +12,7 @@ from selfreward.loops.steps import Run
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards
 from selfreward.training.data import RECORD_OF
+from selfreward.training.task import Choice
 from selfreward.training.trainer import TrainingJob, train
 
 
@@ -36,6 +37,9 @@ class Training:
     seed: int
     validation: tuple[str, ...] = ()
     """Shards of TrainingExample rows; of Preference rows for a reward model; of packed text."""
+    choose: Choice = "best"
+    """Which checkpoint is published; `last` where the validation rows are those that the model is
+    reported on: the best on them would flatter it."""
     replay: Source | None = None
     """Packed text that is mixed in, against forgetting."""
     replay_share: float = 0.0
@@ -46,7 +50,7 @@ class Training:
 
 
 def train_model(run: Run, start: PlacedModel, wanted: Training) -> None:
-    """Trains from `start` and publishes the best checkpoint; a finished training is not repeated.
+    """Trains from `start` and publishes the chosen checkpoint; a finished training is not repeated.
 
     Raises:
         TrainingError: it failed after its retries, or ran out of time.
@@ -77,6 +81,7 @@ def train_model(run: Run, start: PlacedModel, wanted: Training) -> None:
         data=tuple(url for rows in wanted.rows for url in sealed_shards(rows.folder)),
         record=RECORD_OF[config.objective],
         validation=wanted.validation,
+        choose=wanted.choose,
         config=config,
         output=wanted.output,
         storage_path=join(wanted.folder, "ray_train"),

@@ -14,7 +14,7 @@ from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.judging.filters import exact_key
 from selfreward.layout import join
-from selfreward.records import DroppedRow, DropReason, ResponsePair
+from selfreward.records import DroppedRow, DropReason, ResponsePair, content_id
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.sources import (
     PROMPT_COLUMNS,
@@ -46,12 +46,16 @@ def build_labelled(
     pairs: list[ResponsePair] = []
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
+    said: dict[str, str | None] = {}
     known = trained.keys()
     found: set[str] = set()
     for raw in read_rows(PoolConfig(path=path), dropping(dropped, "labelled")):
         found.update(raw)
         row = renamed(raw, columns or {})
         made = _pair(row, path.rstrip("/").rpartition("/")[2], max_chars)
+        if isinstance(made, ResponsePair) and said.setdefault(made.id, made.meta) != made.meta:
+            # The same pair with other things said of it, e.g. by another annotator: its own row.
+            made = replace(made, id=content_id("pair", made.id, made.meta))
         if isinstance(made, ResponsePair) and made.id in seen:
             made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same pair stands above")
         if isinstance(made, ResponsePair) and exact_key(made.messages) in known:

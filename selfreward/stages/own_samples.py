@@ -68,9 +68,12 @@ class OwnSamples:
             if drop is not None:
                 made[row.id] = drop
                 continue
-            found = list({s.text.strip(): s for s in self._samples(row, completion)}.values())
+            # Without the baseline answer: drawn at another temperature, it would be likelier for
+            # that alone.
+            drawn = self._drawn(row, completion)
+            found = list({s.text.strip(): s for s in drawn}.values())
             if len(found) < 2:
-                detail = f"{section.likelihood_samples} samples and the answer are one text"
+                detail = f"{len(drawn)} usable samples are {len(found)} text"
                 made[row.id] = corrupt_drop(row, DropReason.SAME_RESPONSE, detail)
             else:
                 samples[row.id] = found
@@ -99,7 +102,10 @@ class OwnSamples:
 
     def _samples(self, row: AnsweredInstruction, completion: Completion) -> list[Response]:
         """The usable draws; the baseline answer counts as a sample."""
-        return [row.response] + [
+        return [row.response, *self._drawn(row, completion)]
+
+    def _drawn(self, row: AnsweredInstruction, completion: Completion) -> list[Response]:
+        return [
             response_of(completion, draw, row.instruction.id, number=i + 1)
             for i, draw in enumerate(completion.draws)
             if unusable(draw, row.id, self.name, self.config.keep_truncated) is None

@@ -212,7 +212,7 @@ def run_training(
             metrics = run.train_step(step, shares)
             if is_due(step + 1, config.eval_every_steps, num_steps):
                 metrics |= run.material.evaluate()
-            metrics["selection_score"] = selection_score(metrics, step + 1)
+            metrics["selection_score"] = selection_score(metrics, step + 1, task.choose)
             run.progress.history.append(metrics)
             telling.step(step + 1, metrics)
             if is_due(step + 1, checkpoint_every, num_steps):

@@ -1,6 +1,7 @@
 """What a training worker is told, how far it is, and what it returns."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from selfreward.config import OPERATIONAL, TrainingConfig
 from selfreward.errors import ConfigError
@@ -9,6 +10,8 @@ from selfreward.training.data import Record
 from selfreward.training.model import ModelSource
 
 Metrics = dict[str, float]
+Choice = Literal["best", "last"]
+"""Which checkpoint is published: the best on the validation rows, or the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,7 @@ class TrainingTask:
     validation: tuple[str, ...] = ()
     """Parquet URLs of TrainingExample rows; of Preference rows where a reward model is trained;
     token shards for text."""
+    choose: Choice = "best"
     replay: tuple[str, ...] = ()
     """Text: token shards that are mixed in, against forgetting."""
     replay_share: float = 0.0
@@ -110,11 +114,14 @@ class LoopResult:
         return self.num_tokens / self.seconds if self.seconds > 0 else 0.0
 
 
-def selection_score(metrics: Metrics, step: int) -> float:
-    """The number whose largest value marks the best checkpoint: accuracy, then loss, then step.
+def selection_score(metrics: Metrics, step: int, choose: Choice = "best") -> float:
+    """The number whose largest value marks the checkpoint to publish: accuracy, then loss, then
+    step; the step alone for the last one.
 
     Without an evaluation it is far below that of any evaluated step, and grows with the step.
     """
+    if choose == "last":
+        return float(step)
     later = step * 1e-12
     if "eval/loss" not in metrics:
         return later - 1e6

@@ -11,6 +11,7 @@ from selfreward.config import TrainingConfig
 from selfreward.engines.models import resolve_model
 from selfreward.training.data import Record
 from selfreward.training.faults import as_result
+from selfreward.training.task import Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class TrainingJob:
     validation: tuple[str, ...] = ()
     """URLs of Parquet shards of TrainingExample rows; of Preference rows where a reward model is
     trained; token shards for text."""
+    choose: Choice = "best"
+    """Which checkpoint is published."""
     replay: tuple[str, ...] = ()
     """Text: URLs of token shards that are mixed in, against forgetting."""
     replay_share: float = 0.0
@@ -112,6 +115,7 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
                     record=job.record,
                     config=job.config,
                     validation=job.validation,
+                    choose=job.choose,
                     replay=job.replay,
                     replay_share=job.replay_share,
                     token_budget=job.token_budget,
