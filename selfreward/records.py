@@ -384,6 +384,8 @@ class TrainingExample:
     """The right verdict, where the target is a verdict on a pair."""
     counter_target: str | None = None
     """The same text with the other verdict: lets training measure verdict accuracy."""
+    ended: bool = True
+    """False where the target was cut: the end of the turn is then no part of what is learnt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -409,6 +411,9 @@ class Preference:
     label_confidence: float = 1.0
     """Weight of the preference as it stands; the rest, up to 1, is the weight of its opposite
     (arXiv 2410.12735)."""
+    chosen_ended: bool = True
+    """False where the completion was cut: nobody drew an end of the turn behind it."""
+    rejected_ended: bool = True
 
     @property
     def score_margin(self) -> float | None:

@@ -21,9 +21,11 @@ from selfreward.storage import files
 from selfreward.storage.checkpoints import CurrentJudge, write_current
 from selfreward.storage.new_folder import new_folder
 from tests.run_folders import (
+    SEED_MODEL,
     SelfRewarding,
     SelfTaught,
     dpo_rows,
+    rating,
     self_rewarding_run,
     self_taught_run,
     write_checkpoint,
@@ -161,6 +163,15 @@ def test_instructions_from_the_pool_are_those_that_were_answered(
     shutil.rmtree(run.layout.stage(2, "kept"))
     found = exported(run, "instructions", tmp_path / "out")
     assert found["id"][:] == [rewarding.created.id]
+
+
+def test_readings_of_the_first_models_responses_are_judgments_too(tmp_path: Path) -> None:
+    run = self_rewarding_run(str(tmp_path / "run"))
+    before = exported(run, "judgments", tmp_path / "a")["about"][:]
+    made = rating("res-of-the-first-model", SEED_MODEL, 0, 3)
+    write_stage(run.layout.stage(2, "first_ratings"), "rate", [made])
+    added = set(exported(run, "judgments", tmp_path / "b")["about"][:]) - set(before)
+    assert added == {"res-of-the-first-model"}
 
 
 def test_judgments_keep_what_failed_apart_from_numbers(

@@ -152,6 +152,9 @@ def test_preferences_combine_right_with_negative_judgments_without_repetition() 
     assert len(preferences) == 8 and drops == []
     assert {p.chosen_id for p in preferences} == {RIGHT.id, other_right.id}
     assert {p.rejected_id for p in preferences} == {WRONG.id, TIE.id, UNPARSED.id, TRUNCATED.id}
+    # Nobody drew an end behind what was cut.
+    assert {p.rejected_id for p in preferences if not p.rejected_ended} == {TRUNCATED.id}
+    assert all(p.chosen_ended for p in preferences)
     assert len({(p.chosen, p.rejected) for p in preferences}) == len({p.id for p in preferences})
     some, _ = select_preferences(PAIR, judgments, REASONED, 0, per_example=3)
     assert len(some) == 3 and set(some) <= set(preferences)

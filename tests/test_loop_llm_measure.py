@@ -13,9 +13,9 @@ from selfreward.layout import Layout
 from selfreward.loops import custom_llm, llm_measure
 from selfreward.loops.llm_data import Splits
 from selfreward.loops.llm_measure import Measuring, Yardsticks
-from selfreward.loops.llm_model_tasks import turn_end
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.sources import Source
+from selfreward.loops.turns import turn_end
 from selfreward.records import Message, ModelRef, Response
 from selfreward.records_custom_llm import TaskItem
 from selfreward.stages.likelihood import Likelihood, ScoredRow

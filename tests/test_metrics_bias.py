@@ -79,6 +79,15 @@ def test_scores_by_hand() -> None:
     assert card.score_saturation == 0.0
 
 
+def test_scores_between_the_levels_count_as_the_nearest() -> None:
+    # Expected scores: no two are equal, yet they say 2, 2, 3, 3.
+    card = bias_card(OUTCOMES, scores=[2.1, 2.4, 2.6, 3.2], scale=(0, 5))
+    assert card.score_entropy_bits == pytest.approx(1.0)
+    # A scale without levels between its ends is left as it is.
+    card = bias_card(OUTCOMES, scores=[0.1, 0.2, 0.3, 0.4], scale=(0, 1))
+    assert card.score_entropy_bits == pytest.approx(2.0)
+
+
 def test_one_score_for_everything_has_no_entropy() -> None:
     card = bias_card(OUTCOMES, scores=[4.0, 4.0])
     assert (card.score_entropy_bits, card.score_saturation) == (0.0, None)

@@ -29,7 +29,7 @@ def shown(figures: dict[int, dict[str, Any]]) -> list[str]:
 
 
 def seed_figures(**more: Any) -> dict[str, Any]:
-    own = {"mean_score": 3.0, "saturation": 0.25, "mean_length": 120.6}
+    own = {"mean_score": 3.0, "top_level_share": 0.25, "mean_length": 120.6}
     return {"own_scores": own, "perplexity": {"perplexity": 12.251}, "scored": {}} | more
 
 
@@ -84,7 +84,7 @@ def test_a_model_is_one_line_and_what_it_lacks_is_blank() -> None:
 
 
 def test_figures_that_were_not_measured_are_blank() -> None:
-    none = {"mean_score": None, "saturation": None, "mean_length": None}
+    none = {"mean_score": None, "top_level_share": None, "mean_length": None}
     bare = {
         "own_scores": none,
         "perplexity": None,

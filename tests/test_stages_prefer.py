@@ -1,5 +1,6 @@
 """From scored candidates to training rows, their weight, and answers beside another model's."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,20 @@ def test_the_best_mean_score_is_chosen_over_the_worst(tmp_path: Path) -> None:
     assert (made.pair_id, made.messages) == (ROW.id, ROW.instruction.messages)
     assert made.label_confidence == 0.75
     assert result.dropped == []
+
+
+def test_a_response_that_was_cut_is_known_as_such(tmp_path: Path) -> None:
+    first, *others = ROW.responses
+    row = replace(ROW, responses=(first, *(replace(r, finish_reason="length") for r in others)))
+    (made,) = prefer(tmp_path, row, [(4, 5), (3, 3), (1, 2)]).records
+    assert (made.chosen_ended, made.rejected_ended) == (True, False)
+    both = prefer(
+        tmp_path, row, [(5,), (5,), (1,)], kind="positive_only", min_positive_score=5
+    ).records
+    assert [(example.target, example.ended) for example in both] == [
+        ("Lake Geneva.", True),
+        ("A lake.", False),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,15 @@ def test_a_row_in_two_files_counts_once(tmp_path: Path) -> None:
     assert summary.drops == {"exact_duplicate": 1}
 
 
+def test_files_name_groups_without_knowing_of_each_other(tmp_path: Path) -> None:
+    a, b = ([row | {"group": "1"} for row in scored(task, 1, 5)] for task in "ab")
+    ((*kept,),), _ = ranked(tmp_path, a, b)
+    groups: dict[str, set[str]] = {row.group: set() for row in kept}
+    for row in kept:
+        groups[row.group].add(row.messages[0].content)
+    assert sorted(map(sorted, groups.values())) == [["a"], ["b"]]
+
+
 def test_no_ranked_prompt_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no prompt with two responses that people rank apart$"):
         ranked(tmp_path, scored("even", 3, 3))

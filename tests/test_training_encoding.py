@@ -63,6 +63,31 @@ def test_a_row_is_the_rendered_prompt_and_the_ended_target(tokenizer) -> None:  
     ]
 
 
+def test_behind_a_text_that_was_cut_no_end_is_learnt(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    example = TrainingExample(
+        id="exa-1",
+        messages=(Message(role="user", content="Count."),),
+        target="1, 2,",
+        pair_id="ins-1",
+        judgment_id=None,
+        ended=False,
+    )
+    (row,), _ = encode_examples(tokenizer, [example], 100)
+    assert [tokenizer.decode(c.tolist()) for c in row.completions] == ["1, 2,"]
+    preference = Preference(
+        id="pre-1",
+        messages=example.messages,
+        chosen="1, 2.",
+        rejected="1, 2,",
+        pair_id="ins-1",
+        chosen_id="a",
+        rejected_id="b",
+        rejected_ended=False,
+    )
+    (row,), _ = encode_preferences(tokenizer, [preference], 100)
+    assert [tokenizer.decode(c.tolist()) for c in row.completions] == ["1, 2.<|im_end|>", "1, 2,"]
+
+
 def test_too_long_rows_are_left_out_whole_and_counted(tokenizer) -> None:  # type: ignore[no-untyped-def]
     preferences = make_preferences(10)
     everything, none_dropped = encode_preferences(tokenizer, preferences, 10_000)

@@ -29,6 +29,8 @@ class Candidate:
     text: str
     score: float | None
     """None where no draw of the judge gave a score."""
+    ended: bool = True
+    """False where it was cut at the limit."""
 
     @property
     def num_chars(self) -> int:

@@ -223,6 +223,7 @@ def select_preferences(
                     chosen_id=chosen.id,
                     rejected_id=rejected.id,
                     gold=chosen.gold,
+                    rejected_ended=rejected.finish_reason != "length",
                 )
             )
     return preferences, drops

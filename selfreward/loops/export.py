@@ -146,7 +146,8 @@ def _parts(layout: Layout, what: str, iteration: int, loop: str) -> list[_Part]:
         found = _there(stages(("examples", own), ("eft", "judgment")), TrainingExample)
         return found or _there(stages(("selected", own)), TrainingExample)
     if what == "judgments":
-        ratings = stages(("eft_ratings", "response"), ("ratings", "response"))
+        rated = ("eft_ratings", "ratings", "first_ratings")
+        ratings = stages(*((name, "response") for name in rated))
         pairs = stages(("judgments", "pair"), ("meta_judgments", "ratings"))
         return [*_there(ratings, Rating), *_there(pairs, Judgment)]
     if loop == "self_rewarding":

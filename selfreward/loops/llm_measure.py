@@ -14,11 +14,12 @@ from selfreward.errors import EngineTimeoutError, own_error_in
 from selfreward.evaluation.stage_figures import Measured, Purpose, stage_figures
 from selfreward.layout import join
 from selfreward.loops.llm_data import Splits
-from selfreward.loops.llm_model_tasks import measure_text, turn_end
+from selfreward.loops.llm_model_tasks import measure_text
 from selfreward.loops.llm_text import Corpus
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.sources import TASK_TIMEOUT_S, Source, fill, on_cluster, output_of
 from selfreward.loops.steps import Run
+from selfreward.loops.turns import turn_end
 from selfreward.reports.stages import StageFigures, change_line
 from selfreward.stages.likelihood import Likelihood
 from selfreward.stages.rewards import AnswerRankings, RewardAnswers, ScoreRankings

@@ -13,22 +13,6 @@ MEASURE_TOKENS = 8192
 PROBE_TOKENS = 10
 
 
-def turn_end(model: PlacedModel, trust_remote_code: bool) -> str:
-    """The text with which the model ends its turn, such as `<|im_end|>`.
-
-    Raises:
-        ModelNotFoundError: this node cannot reach the model.
-    """
-    from selfreward.training.encoding import end_of_turn
-    from selfreward.training.model import ModelSource, load_tokenizer
-    from selfreward.training.setup import quiet_libraries
-
-    quiet_libraries()
-    folder = folder_on_this_node(model.ref, model.location)
-    source = ModelSource(path=folder, trust_remote_code=trust_remote_code)
-    return end_of_turn(load_tokenizer(source))
-
-
 def measure_text(
     model: PlacedModel,
     documents: dict[str, list[str]],

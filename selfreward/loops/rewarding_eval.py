@@ -12,6 +12,7 @@ from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rewarding_steps import MeasuringSteps
 from selfreward.loops.sources import Source, on_cluster
 from selfreward.loops.steps import Run
+from selfreward.loops.turns import turn_end
 from selfreward.metrics.collapse import CollapseFigures, collapse_reasons, length_ratio
 from selfreward.records import DropReason
 from selfreward.storage import files
@@ -70,13 +71,17 @@ class Examination:
         kl_answers = None
         if iteration > 0 and config.kl_prompts:
             kl_answers = self.steps.kl_answers(model, self.measured.instructions)
-            own_likely = self.steps.likelihood(model, kl_answers, "own_likelihood", "sampled")
+            # The model drew the end of its turn too.
+            end = self._cluster(turn_end, self.seed, self.config.model.trust_remote_code)
+            own_likely = self.steps.likelihood(
+                model, kl_answers, "own_likelihood", "sampled", end=end
+            )
         # The seed comes last: the weights are swapped once.
         if iteration > 0:
             figures["kl"] = None
             if kl_answers is not None:
                 by_seed = self.steps.likelihood(
-                    model, kl_answers, "seed_likelihood", "sampled", self.seed
+                    model, kl_answers, "seed_likelihood", "sampled", self.seed, end
                 )
                 figures["kl"] = self._cluster(
                     rewarding.kl_figures, own_likely.folder, by_seed.folder, config, seed

@@ -38,12 +38,13 @@ class MeasuringSteps:
         logic = Sample(
             num_responses=1,
             sampling=section.sampling,
-            keep_truncated=section.keep_truncated,
+            # Left out, answers that ran into the limit would make a model look better.
+            keep_truncated=True,
             stored="instruction",
             seed=self.config.loop.seed,
             name="answer",
         )
-        recipe = {"respond": identity(section), "seed": self.config.loop.seed}
+        recipe = {"sampling": identity(section.sampling), "seed": self.config.loop.seed}
         return self._step(
             "answer held-out instructions", logic, model, "responses", instructions, recipe
         )
@@ -100,12 +101,13 @@ class MeasuringSteps:
         stage: str,
         stored: Any,
         judge: PlacedModel | None = None,
+        end: str = "",
     ) -> Source:
-        """How likely the judge (the model itself by default) finds what the source holds."""
-        what = stage.replace("_", " ")
-        return self._step(
-            what, Likelihood(stored=stored, name="evaluate"), model, stage, source, {}, judge
-        )
+        """How likely the judge (the model itself by default) finds what the source holds, and with
+        `end` that a response which ended by itself ends there."""
+        logic = Likelihood(stored=stored, end=end, name="evaluate")
+        recipe = {"end": end} if end else {}
+        return self._step(stage.replace("_", " "), logic, model, stage, source, recipe, judge)
 
     def versus(self, model: PlacedModel, answers: Source, rival: int) -> tuple[str, str, str]:
         """Compares the model's answers with those of iteration `rival`; returns the folders of the

@@ -16,6 +16,7 @@ from selfreward.loops.session import run_model
 from selfreward.loops.sources import Source, fill, on_cluster
 from selfreward.loops.steps import Output, Run, shards_of
 from selfreward.loops.training import Training, train_model
+from selfreward.loops.turns import turn_end
 from selfreward.records import Preference, TrainingExample
 from selfreward.stages.likelihood import Likelihood
 from selfreward.stages.meta import MetaJudge, MetaPairs, MetaPrefer, weights_of
@@ -147,12 +148,14 @@ class Round:
             # The reference itself: its implicit rewards are all 0 and rank nothing yet.
             return 1.0
         folders = [responses.folder]
+        # DPO's implicit rewards count the end of the turn too.
+        end = on_cluster(self.run, turn_end, models.first, self.config.model.trust_remote_code)
         for name, model in (
             ("now", models.now),
             ("before", models.before),
             ("first", models.first),
         ):
-            made = self.likelihood(responses, model, join("likelihoods", name))
+            made = self.likelihood(responses, model, join("likelihoods", name), end)
             folders.append(made.folder)
         beta = self.config.training.dpo_beta
         found = [
@@ -172,16 +175,17 @@ class Round:
         )
         return confidence
 
-    def likelihood(self, responses: Source, model: PlacedModel, stage: str) -> Source:
-        """How likely `model` finds the responses."""
+    def likelihood(self, responses: Source, model: PlacedModel, stage: str, end: str) -> Source:
+        """How likely `model` finds the responses, and their ends where they ended."""
         recipe = {
+            "end": end,
             "model": model.ref.fingerprint,
             "engine": identity(self.config.engine),
             "input": responses.fingerprint,
         }
         return self._step(
             f"likelihood by M{model.ref.iteration}",
-            Likelihood(stored="sampled"),
+            Likelihood(stored="sampled", end=end),
             stage,
             shards_of(responses.folder),
             recipe,

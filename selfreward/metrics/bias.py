@@ -100,6 +100,9 @@ def score_figures(
 ) -> tuple[float | None, float | None]:
     """Returns the entropy of scores in bits, and the share of them at the top of their scale.
 
+    For the entropy averages and expectations, hardly two of which are equal, count as the whole
+    score they are nearest to, on scales that have several.
+
     Raises ValueError for a score that is not finite or lies outside the scale.
     """
     if not scores:
@@ -107,7 +110,9 @@ def score_figures(
     values = np.round(np.array(scores, dtype=np.float64), 9)
     if not np.isfinite(values).all():
         raise ValueError("a score is not a finite number; failed judgments have no score")
-    shares = np.unique(values, return_counts=True)[1] / len(values)
+    has_levels = scale is not None and scale[1] - scale[0] >= 2
+    levels = np.round(values) if has_levels else values
+    shares = np.unique(levels, return_counts=True)[1] / len(values)
     # Adding 0 turns the -0.0 of a single score into 0.0.
     entropy = float(-(shares * np.log2(shares)).sum()) + 0.0
     if scale is None:

@@ -73,7 +73,8 @@ def _models(figures: dict[int, dict[str, Any]]) -> Table:
             "" if pairs is None else str(pairs["n"]),
             _number(candidates.get("tie_rate")),
             _number(own["mean_score"]),
-            _number(own["saturation"]),
+            # Expected scores hardly ever are the top score itself.
+            _number(own["top_level_share"]),
             _number(own["mean_length"], 0),
             "" if found["perplexity"] is None else _number(found["perplexity"]["perplexity"]),
             "" if kl is None else _number(kl["kl"]),

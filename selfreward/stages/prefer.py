@@ -54,7 +54,13 @@ def read_rated(inputs: Sequence[str]) -> list[RatedInstruction]:
 
 def _candidates(row: SampledInstruction, scores: dict[str, float]) -> tuple[Candidate, ...]:
     return tuple(
-        Candidate(response_id=r.id, text=r.text, score=scores.get(r.id)) for r in row.responses
+        Candidate(
+            response_id=r.id,
+            text=r.text,
+            score=scores.get(r.id),
+            ended=r.finish_reason != "length",
+        )
+        for r in row.responses
     )
 
 
@@ -106,6 +112,8 @@ class Prefer:
                 chosen_score=chosen.score,
                 rejected_score=rejected.score,
                 label_confidence=self.label_confidence,
+                chosen_ended=chosen.ended,
+                rejected_ended=rejected.ended,
             )
         )
         return result
@@ -118,6 +126,7 @@ class Prefer:
                     id=content_id("exa", row.id, candidate.response_id),
                     messages=row.sampled.instruction.messages,
                     target=candidate.text,
+                    ended=candidate.ended,
                     pair_id=row.id,
                     judgment_id=None,
                 )

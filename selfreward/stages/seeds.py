@@ -5,7 +5,7 @@ Each runs as one task on the cluster: duplicates are found against everything th
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selfreward.config import ColumnsConfig, PoolConfig
@@ -176,7 +176,13 @@ def build_ranked(
                 dropped.append(_drop(row.id, DropReason.EXACT_DUPLICATE, detail))
             rows.setdefault(row.id, row)
     groups: dict[str, list[ScoredResponse]] = {}
+    prompts: dict[str, str] = {}
     for row in list(rows.values())[:max_rows]:
+        prompt = exact_key(row.messages)
+        if prompts.setdefault(row.group, prompt) != prompt:
+            # Files name groups without knowing of each other: responses to other prompts are
+            # another group.
+            row = replace(row, group=content_id("grp", row.group, prompt))
         groups.setdefault(row.group, []).append(row)
     known, measured = HeldOut(answered=ift).keys(), measured_on.keys()
     kept: list[list[ScoredResponse]] = []

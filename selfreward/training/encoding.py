@@ -111,6 +111,8 @@ class _TextRow(NamedTuple):
     pair_id: str
     messages: Sequence[Message]
     completions: tuple[str, ...]
+    ended: tuple[bool, ...]
+    """Whether the end of the turn follows each completion."""
     label_confidence: float = 1.0
 
 
@@ -129,7 +131,11 @@ def _encode(
         tokenizer,
         [prompts[i] for i in owners],
         [prompt_ids[i] for i in owners],
-        [text + end for row in rows for text in row.completions],
+        [
+            text + end * ended
+            for row in rows
+            for text, ended in zip(row.completions, row.ended, strict=True)
+        ],
     )
     encoded, num_too_long, cursor = [], 0, 0
     for text_row, prompt in zip(rows, prompt_ids, strict=True):
@@ -165,7 +171,7 @@ def encode_examples(
         texts: tuple[str, ...] = (e.target,)
         if with_counter_target and e.counter_target is not None:
             texts = (e.target, e.counter_target)
-        rows.append(_TextRow(e.id, e.pair_id, e.messages, texts))
+        rows.append(_TextRow(e.id, e.pair_id, e.messages, texts, (e.ended,) * len(texts)))
     return _encode(tokenizer, rows, max_length)
 
 
@@ -184,7 +190,14 @@ def encode_preferences(
                 " number from 0 to 1"
             )
     rows = [
-        _TextRow(p.id, p.pair_id, p.messages, (p.chosen, p.rejected), p.label_confidence)
+        _TextRow(
+            p.id,
+            p.pair_id,
+            p.messages,
+            (p.chosen, p.rejected),
+            (p.chosen_ended, p.rejected_ended),
+            p.label_confidence,
+        )
         for p in preferences
     ]
     return _encode(tokenizer, rows, max_length)

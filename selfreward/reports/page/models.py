@@ -67,7 +67,7 @@ def _scores(figures: dict[int, dict[str, Any]]) -> Card:
             label,
             count(s.get("num_candidates")),
             share(s["mean_score"]),
-            share(s["saturation"]),
+            share(s["top_level_share"]),
             share((f.get("candidates") or {}).get("tie_rate")),
         )
         for label, s, f in zip(_labels(figures), scores, figures.values(), strict=True)

@@ -1,0 +1,86 @@
+"""What is asked for where a model of the self-rewarding loop is measured."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from selfreward.config import RunConfig
+from selfreward.layout import Layout
+from selfreward.loops import rewarding_eval, rewarding_steps
+from selfreward.loops.pools import PlacedModel
+from selfreward.loops.rewarding_eval import Examination, Measured
+from selfreward.loops.rewarding_steps import MeasuringSteps
+from selfreward.loops.rubrics import load_pointwise_rubric
+from selfreward.loops.sources import Source
+from selfreward.records import ModelRef
+
+
+def model(number: int) -> PlacedModel:
+    ref = ModelRef(name=f"m{number}", iteration=number, fingerprint=f"f{number}")
+    return PlacedModel(ref=ref, location=f"at/{number}")
+
+
+@pytest.fixture
+def filled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any, dict[str, Any]]]:
+    """The folder, the logic and the recipe of each step that was asked for."""
+    made: list[tuple[str, Any, dict[str, Any]]] = []
+
+    def fill(_run: Any, _title: str, logic: Any, output: Any, _ask: Any) -> Source:
+        made.append((output.folder.rpartition("/")[2], logic, dict(output.recipe)))
+        return Source(folder=output.folder, fingerprint="o", num_records=1)
+
+    monkeypatch.setattr(rewarding_steps, "fill", fill)
+    monkeypatch.setattr(rewarding_steps, "sealed_shards", lambda _: ["0"])
+    return made
+
+
+def run_in(tmp_path: Path) -> Any:
+    config = RunConfig.model_validate({"loop": {"kind": "self_rewarding"}})
+    return SimpleNamespace(config=config, layout=Layout(str(tmp_path)))
+
+
+SOURCE = Source(folder="there", fingerprint="s", num_records=3)
+
+
+def test_answers_that_ran_into_the_limit_are_measured_too(
+    tmp_path: Path, filled: list[tuple[str, Any, dict[str, Any]]]
+) -> None:
+    run = run_in(tmp_path)
+    assert run.config.respond.keep_truncated is False
+    rubric = load_pointwise_rubric(run.config.rating.rubric)
+    MeasuringSteps(run, model(0), rubric).answer(model(2), SOURCE)
+    ((_, logic, _),) = filled
+    assert logic.keep_truncated, "a run-on answer must not vanish from lengths and comparisons"
+
+
+def test_the_kl_counts_the_ends_and_the_perplexity_of_people_does_not(
+    tmp_path: Path,
+    filled: list[tuple[str, Any, dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = run_in(tmp_path)
+
+    def cluster(_run: Any, function: Any, *_args: Any) -> Any:
+        if function is rewarding_eval.turn_end:
+            return "<end>"
+        if function is rewarding_eval.rewarding.mean_lengths:
+            return [], []
+        return {"top_level_share": 0.1, "saturation": 0.1, "mean_length": 9.0}
+
+    monkeypatch.setattr(rewarding_eval, "on_cluster", cluster)
+    monkeypatch.setattr(rewarding_eval.files, "write_json", lambda *_: None)
+    measured = Measured(instructions=SOURCE, answered=SOURCE, scored={}, labelled={})
+    rubric = load_pointwise_rubric(run.config.rating.rubric)
+    Examination(run, model(0), measured, rubric).examine(model(1), rivals={})
+    ends = {
+        name: (logic.end, recipe.get("end"))
+        for name, logic, recipe in filled
+        if type(logic).__name__ == "Likelihood"
+    }
+    assert ends == {
+        "perplexity": ("", None),
+        "own_likelihood": ("<end>", "<end>"),
+        "seed_likelihood": ("<end>", "<end>"),
+    }
