@@ -98,6 +98,57 @@ def test_a_guide_of_ones_own_and_none() -> None:
     assert parse_rubric(WHOLE | {"guided_regex": None}, "mine.yaml").guided_regex is None
 
 
+TAGGED = WHOLE | {
+    "template": "<t-{tag}>{task}</t-{tag}> <r-{tag}>{response}</r-{tag}> End in <score>n</score>.",
+    "score_pattern": "<score> ?([0-9.]+)</score>",
+    "guided_regex": "[^\\n]{5,80}<score>[1-7]</score>",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "outcome", "score"),
+    [
+        ("Kind and short. <score>6</score>", "stop", "score", 6.0),
+        ("<score>6.5</score> as said", "stop", "score", 6.5),
+        # The last line decides between different ones, as it does of `Score:`.
+        ("Not <score>2</score>.\nRather <score> 5</score>", "stop", "score", 5.0),
+        ("<score>8</score>", "stop", "unparsed", None),  # off the scale
+        ("<score>1.2.3</score>", "stop", "unparsed", None),
+        ("Score: 6", "stop", "unparsed", None),  # the form of other rubrics
+        ("6", "stop", "unparsed", None),
+        ("Kind. <score>6</sco", "length", "truncated", None),
+    ],
+)
+def test_a_score_in_a_form_of_ones_own(
+    text: str, finish_reason: str, outcome: str, score: float | None
+) -> None:
+    rubric = parse_rubric(TAGGED, "mine.yaml")
+    verdict = parse_pointwise(rubric, text, finish_reason)
+    assert (verdict.outcome.value, verdict.score) == (outcome, score)
+
+
+def test_an_open_form_reads_ranges_as_the_shipped_one_does() -> None:
+    rubric = parse_rubric(TAGGED | {"score_pattern": "Grade ([0-9]+)"}, "mine.yaml")
+    assert parse_pointwise(rubric, "Grade 4", "stop").score == 4
+    assert parse_pointwise(rubric, "Grade 4-5", "stop").score is None
+    assert parse_pointwise(rubric, "Grade 4/10", "stop").score is None
+    assert rubric_recipe(rubric)["score_pattern"] == "Grade ([0-9]+)"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"score_pattern": "<score>[0-9]</score>"}, "a regular expression with one group"),
+        ({"score_pattern": "(a)(b)"}, "a regular expression with one group"),
+        ({"score_pattern": 7}, "a regular expression with one group"),
+        ({"score_pattern": "("}, "score_pattern does not compile"),
+        ({"guided_regex": ...}, "say in guided_regex how a guided completion ends in one"),
+    ],
+)
+def test_mistakes_in_a_form_of_ones_own(change: dict[str, Any], told: str) -> None:
+    assert told in refusal({k: v for k, v in (TAGGED | change).items() if v is not ...})
+
+
 def test_a_template_with_a_reference_takes_one() -> None:
     with_one = WHOLE | {"template": "{reference}" + TEMPLATE}
     made = parse_rubric(with_one, "mine.yaml")

@@ -38,6 +38,8 @@ class PointwiseRubric:
     guided_regex: str | None
     """What a guided completion must match: it ends in a whole score of the scale."""
     takes_reference: bool
+    score_pattern: str | None = None
+    """A regular expression whose one group is the score; None: it is written `Score: 4`."""
 
 
 _BLOCKS = """\

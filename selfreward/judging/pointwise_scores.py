@@ -88,10 +88,23 @@ def _value(rubric: PointwiseRubric, number: str, rest: str) -> float | None:
 
 
 def _marks(rubric: PointwiseRubric, text: str) -> list[_ScoreMark]:
+    if rubric.score_pattern is not None:
+        return _marks_of_ones_own(rubric, rubric.score_pattern, text)
     return [
         _ScoreMark(_value(rubric, m[1], text[m.end() : m.end() + 40]), m.start(), m.end(), m[1])
         for m in _SCORE_MARK.finditer(text)
     ]
+
+
+def _marks_of_ones_own(rubric: PointwiseRubric, pattern: str, text: str) -> list[_ScoreMark]:
+    """What the pattern matched besides the number belongs to the form, not to the number."""
+    marks = []
+    for m in re.finditer(pattern, text):
+        written = m[1] or ""
+        rest = text[m.end(1) : m.end(1) + 40] if m.end() == m.end(1) else ""
+        value = _value(rubric, written, rest) if re.fullmatch(_NUMBER, written) else None
+        marks.append(_ScoreMark(value, m.start(), m.end(1), written))
+    return marks
 
 
 def _is_cut_in(rubric: PointwiseRubric, text: str, mark: _ScoreMark) -> bool:
@@ -104,7 +117,8 @@ def _is_cut_in(rubric: PointwiseRubric, text: str, mark: _ScoreMark) -> bool:
 def _written_score(rubric: PointwiseRubric, text: str, complete: bool) -> _WrittenScore | None:
     stripped = text.strip()
     shift = 0
-    if not rubric.wants_reason and len(stripped) <= 40 and _NUMBER_ONLY.fullmatch(stripped):
+    plain = rubric.score_pattern is None and not rubric.wants_reason
+    if plain and len(stripped) <= 40 and _NUMBER_ONLY.fullmatch(stripped):
         # Only its score is written: it is read as if the word stood before it.
         shift = len(_SCORE_WORD) - (len(text) - len(text.lstrip()))
         text = f"{_SCORE_WORD}{stripped}"
@@ -130,8 +144,8 @@ def parse_pointwise(
 ) -> Verdict:
     """Reads the score of a pointwise judgment. Accepts any text and never raises.
 
-    A score is written `Score: 4`, with or without emphasis, decimals and `/5`; a rubric without a
-    reason takes a bare number too. In this order:
+    A score is written `Score: 4`, with or without emphasis, decimals and `/5`, or as the rubric's
+    own `score_pattern` says; a rubric without a reason takes a bare number too. In this order:
 
     1. Scores that are all the same: that is the score, also where the text was cut off after it
        (but not where it may have been cut inside the number).

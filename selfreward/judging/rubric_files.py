@@ -33,7 +33,7 @@ from selfreward.judging.pointwise import (
 _ADDITIVE_KEYS = ("id", "statements", "wants_reason")
 _WHOLE_KEYS = (
     *("id", "system", "template", "scale"),
-    *("wants_reason", "guided_regex", "takes_reference"),
+    *("wants_reason", "guided_regex", "takes_reference", "score_pattern"),
 )
 _NEEDED_FIELDS = ("task", "response", "tag")
 _FIELDS = (*_NEEDED_FIELDS, "reference")
@@ -63,12 +63,13 @@ def rubric_from_text(text: str, source: str) -> PointwiseRubric:
 
 def parse_rubric(data: object, source: str) -> PointwiseRubric:
     """Makes a rubric of `{id, statements, wants_reason?}`, one point a statement, or of
-    `{id, system, template, scale, wants_reason?, guided_regex?, takes_reference?}`.
+    `{id, system, template, scale, wants_reason?, guided_regex?, takes_reference?, score_pattern?}`.
 
     The fields of a template are `{task}`, `{response}` and `{tag}`, and `{reference}` where one is
     taken; a brace that is text is doubled. Where `wants_reason` is left out there is a reason,
     where `takes_reference` is left out the template decides, and where `guided_regex` is left out
-    it is made of the scale; `guided_regex: null` is never guided.
+    it is made of the scale; `guided_regex: null` is never guided. `score_pattern` is a regular
+    expression whose one group is the score, for judges that do not write `Score: <number>`.
 
     Raises:
         ConfigError: a key is unknown (the nearest known one is named) or missing, or a value does
@@ -99,10 +100,11 @@ def parse_rubric(data: object, source: str) -> PointwiseRubric:
             f"{source}: takes_reference is {str(takes_reference).lower()}, but the template {has}"
             " {reference}"
         )
-    if wants_reason and not _SCORE_FORM.search(f"{system}\n{template}"):
+    pattern = _score_pattern(data, source)
+    if pattern is None and wants_reason and not _SCORE_FORM.search(f"{system}\n{template}"):
         raise ConfigError(
             f"{source}: neither system nor template asks for a line `Score: <number>`, which is"
-            " how a score is read"
+            " how a score is read; mend it, or give the form of your own as score_pattern"
         )
     scale = _scale(data["scale"], source)
     return PointwiseRubric(
@@ -113,6 +115,7 @@ def parse_rubric(data: object, source: str) -> PointwiseRubric:
         wants_reason=wants_reason,
         guided_regex=_guided_regex(data, scale, wants_reason, source),
         takes_reference=takes_reference,
+        score_pattern=pattern,
     )
 
 
@@ -230,6 +233,27 @@ def _scale(value: object, source: str) -> tuple[float, float]:
             f" {MAX_SCORE}"
         )
     return (numbers[0], numbers[1])
+
+
+def _score_pattern(data: Mapping[Any, Any], source: str) -> str | None:
+    value = data.get("score_pattern")
+    if value is None:
+        return None
+    try:
+        groups = re.compile(value).groups if isinstance(value, str) else 0
+    except re.error as error:
+        raise ConfigError(f"{source}: score_pattern does not compile: {error}") from None
+    if groups != 1:
+        raise ConfigError(
+            f"{source}: score_pattern={value!r}: it is a regular expression with one group, the"
+            " score, such as '<score>([0-9]+)</score>'"
+        )
+    if "guided_regex" not in data:
+        raise ConfigError(
+            f"{source}: score_pattern says how a score is read; say in guided_regex how a guided"
+            " completion ends in one, or null for a rubric that is never guided"
+        )
+    return str(value)
 
 
 def _guided_regex(
