@@ -216,9 +216,12 @@ class OnlineConfig(Section):
     """Policy gradient on rollouts of the warm pool (arXiv 2402.14740 RLOO, 2402.03300 GRPO)."""
 
     reward: Literal["reward_model", "judge", "checks", "verdict"] = "reward_model"
-    """`reward_model`: `reward_model.path` or the one trained before; `judge`: the score of `model`
-    with `rating`; `checks`: share of an item's checks that pass; `verdict`: trains a judge, 1 for
-    a right verdict (J1, arXiv 2505.10320)."""
+    """`reward_model`: `reward_model.path` or the one trained before; `judge`: the score of `judge`
+    below with `rating`; `checks`: share of an item's checks that pass; `verdict`: trains a judge, 1
+    for a right verdict (J1, arXiv 2505.10320)."""
+    judge: str | None = None
+    """Who scores with `reward: judge`: a model, or a run folder, whose current judge it is (`@t`
+    behind it: that of iteration t); None is `model`."""
     prompts: tuple[DataPath, ...] = ()
     """Files of {messages, checks?} or, for `verdict`, of {prompt, chosen, rejected}; empty: the
     prompts of the rankings, or with `checks` those of instruction tuning."""

@@ -56,7 +56,7 @@ def test_another_judge_of_the_same_name_is_another_recipe(
     monkeypatch.setattr(llm_online, "open_stage", open_stage)
     run = run_of(tmp_path, online={"reward": "judge"})
     for fingerprint in ("f1", "f2"):
-        monkeypatch.setattr(llm_online, "place", lambda _, f=fingerprint: placed(f))
+        monkeypatch.setattr(llm_online, "place_reward_judge", lambda _, f=fingerprint: placed(f))
         llm_online.train_by_reward(
             run, 6, placed("f0"), rankings=None, instructions=None, reward_model=None
         )

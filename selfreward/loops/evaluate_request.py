@@ -167,10 +167,10 @@ def recipe_of(spec: JudgeSpec, request: EvaluateRequest) -> RunConfig:
         config = load_config(request.config, request.overrides)
     else:
         base = spec.name if spec.kind == "run" else request.like
-        config = parse_config(_saved(base) if base else {}, request.overrides)
+        config = parse_config(saved_recipe(base) if base else {}, request.overrides)
     if spec.kind == "run":
         # The seed of a run is the run's, whatever recipe asks it.
-        return config.model_copy(update={"model": parse_config(_saved(spec.name)).model})
+        return config.model_copy(update={"model": parse_config(saved_recipe(spec.name)).model})
     if spec.kind in ("model", "classifier"):
         model = config.model
         if model.name != spec.name:
@@ -188,7 +188,8 @@ def _sets_revision(request: EvaluateRequest) -> bool:
     return any(o.startswith("model.revision=") for o in request.overrides)
 
 
-def _saved(run: str) -> dict[str, Any]:
+def saved_recipe(run: str) -> dict[str, Any]:
+    """The recipe in a run folder, as plain data."""
     raw: dict[str, Any] = yaml.safe_load(files.read_bytes(Layout(run).config))
     return raw
 

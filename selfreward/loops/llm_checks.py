@@ -8,6 +8,7 @@ from selfreward.config_custom_llm import Stage
 from selfreward.errors import ConfigError
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.reward_judge import check_reward_judge
 from selfreward.loops.rubrics import load_pointwise_rubric
 
 _RAW_TEXT: tuple[Stage, ...] = ("pretrain", "continue")
@@ -41,6 +42,7 @@ def check_stages(config: RunConfig) -> None:
                     "custom_llm.online.reward=verdict trains a judge on labelled pairs; name files"
                     " of {prompt, chosen, rejected} in custom_llm.online.prompts"
                 )
+        check_reward_judge(config)
         if online.reward == "judge":
             load_pointwise_rubric(config.rating.rubric)
     if "pretrain" in section.stages:

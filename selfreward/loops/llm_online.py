@@ -21,8 +21,8 @@ from selfreward.loops.llm_prompts import (
     split_prompts,
 )
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.reward_judge import place_reward_judge
 from selfreward.loops.rubrics import load_pointwise_rubric
-from selfreward.loops.session import place
 from selfreward.loops.sources import build_folder, on_cluster
 from selfreward.loops.steps import Run
 from selfreward.stages.labelled import build_labelled
@@ -58,7 +58,7 @@ def train_by_reward(
     folder = layout.training(number)
     rewarded_by = reward_model if config.reward == "reward_model" else None
     recipe: dict[str, Any] = {
-        "online": {k: v for k, v in identity(config).items() if k != "prompts"},
+        "online": {k: v for k, v in identity(config).items() if k not in ("prompts", "judge")},
         "prompts": files_content(config.prompts),
         "start": start.ref.fingerprint,
         "reward_model": rewarded_by.ref.fingerprint if rewarded_by is not None else None,
@@ -66,7 +66,7 @@ def train_by_reward(
         "engine": identity(run.config.engine),
         "seed": run.config.loop.seed,
     }
-    judge = place(run.config.model) if config.reward == "judge" else None
+    judge = place_reward_judge(run.config) if config.reward == "judge" else None
     if judge is not None:
         recipe["judge"] = {
             "model": judge.ref.fingerprint,
