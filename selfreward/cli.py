@@ -146,10 +146,9 @@ def evaluate(
         return
     if coefficients is not None and benchmark != "alpaca_eval":
         raise ConfigError("--coefficients belong to --benchmark alpaca_eval: leave them out")
-    if benchmark is not None:
-        needed = get_benchmark(benchmark).data_needed
-        if not data:
-            raise ConfigError(f"--data is missing; {needed}")
+    protocol = None if benchmark is None else get_benchmark(benchmark)
+    if protocol is not None and not data:
+        raise ConfigError(f"--data is missing; {protocol.data_needed}")
     request = make_request(
         judge=judge,
         data=data or (),
@@ -162,6 +161,7 @@ def evaluate(
         max_rows=max_rows,
         work=work,
         by=asked_by(judge, benchmark, by),
+        keep_same=protocol is not None and protocol.keeps_same,
     )
     found = evaluate_judge(request, _display(form))
     recipe = recipe_of(parse_judge(judge), request)

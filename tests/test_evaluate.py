@@ -323,6 +323,19 @@ def test_benchmarks_by_name(command: Command, tmp_path: Path, pairs: str) -> Non
     assert won["data"]["rb"]["protocol"]["win_rate"] == 0.5
 
 
+@pytest.mark.parametrize("benchmark", ["head_to_head", "alpaca_eval"])
+def test_a_model_against_itself_is_a_draw(command: Command, tmp_path: Path, benchmark: str) -> None:
+    data = jsonl(tmp_path / "same.jsonl", [pair(n, "the same", "the same") for n in range(3)])
+    # A judge that always names the first position says one thing of each order: a draw.
+    for judge in ("baseline:first", "baseline:longest"):
+        found = command.evaluate(judge, "--data", data, "--benchmark", benchmark)["data"]["same"]
+        assert found["n"] == 3
+        assert found["overall"] == 0.5
+    # Asked which of two is better, none of them is.
+    told = command.line("evaluate", "--judge", judge, "--data", data)
+    assert "no usable pair; dropped rows: same_response 3" in told
+
+
 def test_rewardbench2_by_rewards(command: Command, tiny_model: Path, tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Ask"}]
     wrong = ["no", "never at all", "not so"]

@@ -43,6 +43,8 @@ class Benchmark:
     of_scores: Callable[[Ratings], ProtocolReport] | None = None
     of_choices: Callable[[Sequence[BestOfOutcome], Ratings | None], ProtocolReport] | None = None
     """Where its questions can be asked as one choice; with the ratings of what cannot."""
+    keeps_same: bool = False
+    """Whether two equal responses are a row of it, a draw of two models; elsewhere they are not."""
 
 
 def _mt_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
@@ -229,6 +231,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             " (the baseline's)"
         ),
         of_pairs=_head_to_head,
+        keeps_same=True,
     ),
     "alpaca_eval": Benchmark(
         data_needed=(
@@ -237,6 +240,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             " --coefficients FILE, those of the model in the published regression, none is fitted"
         ),
         of_pairs=_alpaca_eval,
+        keeps_same=True,
     ),
 }
 

@@ -48,6 +48,8 @@ class EvaluateRequest:
     by: By = "ratings"
     """How responses with scores are asked about: each rated alone, or the best named in one reading
     where a benchmark has questions for that."""
+    keep_same: bool = False
+    """Whether pairs of two equal responses are read: for a benchmark that counts them as draws."""
     work: str | None = None
     """Folder or URL of the evaluation; None: `runs/evaluations/<judge>-<digest>`, where another
     judge, recipe, option or content of a file has another digest."""
@@ -66,6 +68,7 @@ def make_request(
     max_rows: int | None,
     work: str | None,
     by: By = "ratings",
+    keep_same: bool = False,
 ) -> EvaluateRequest:
     """Reads what the command line says, and checks it before anything is started.
 
@@ -97,6 +100,7 @@ def make_request(
         columns=dict(_column(text) for text in columns),
         max_rows=max_rows,
         by=by,
+        keep_same=keep_same,
         work=work,
     )
     check(request)
@@ -248,6 +252,8 @@ def default_work(
         "max_rows": request.max_rows,
         "max_chars": config.evaluation.max_prompt_chars,
     }
+    if request.keep_same:
+        said["keep_same"] = True
     slug = spec.slug
     if spec.kind == "run":
         iteration, _ = run_checkpoint(spec)

@@ -55,10 +55,11 @@ def build_data_sets(
     columns: Mapping[str, str],
     max_rows: int | None,
     trained: InTraining = NO_TRAINING,
+    keep_same: bool = False,
 ) -> list[DataSet]:
     """Reads every file once into shards under the evaluation's folder, by short names.
 
-    Rows with a prompt in `trained` are dropped.
+    Rows with a prompt in `trained` are dropped, and without `keep_same` pairs of equal responses.
 
     Raises:
         DataError: a file is unreadable, of other columns, or without a usable row.
@@ -77,6 +78,9 @@ def build_data_sets(
             "max_chars": config.evaluation.max_prompt_chars,
             "columns": dict(columns),
         }
+        more = () if kind == "scores" else (keep_same,)
+        if any(more):
+            recipe["keep_same"] = True
         manifest = build_folder(
             run,
             folder,
@@ -90,6 +94,7 @@ def build_data_sets(
             config.evaluation.max_prompt_chars,
             dict(columns),
             trained,
+            *more,
             told=partial(told_of, name, kind),
         )
         source = Source.of(folder, manifest)

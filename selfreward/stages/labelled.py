@@ -35,10 +35,12 @@ def build_labelled(
     max_chars: int,
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
+    keep_same: bool = False,
 ) -> list[ShardSummary]:
     """Writes the pairs of one file as shards; `columns` maps our names to the file's own.
 
-    A pair with a prompt in `trained` is dropped: a model knows its task.
+    A pair with a prompt in `trained` is dropped: a model knows its task. So is one of two equal
+    responses, of which none is better, but with `keep_same`.
 
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable pair.
@@ -52,7 +54,7 @@ def build_labelled(
     for raw in read_rows(PoolConfig(path=path), dropping(dropped, "labelled")):
         found.update(raw)
         row = renamed(raw, columns or {})
-        made = _pair(row, path.rstrip("/").rpartition("/")[2], max_chars)
+        made = _pair(row, path.rstrip("/").rpartition("/")[2], max_chars, keep_same)
         if isinstance(made, ResponsePair) and said.setdefault(made.id, made.meta) != made.meta:
             # The same pair with other things said of it, e.g. by another annotator: its own row.
             made = replace(made, id=content_id("pair", made.id, made.meta))
@@ -90,14 +92,16 @@ def nothing_usable(path: str, what: str, dropped: Sequence[DroppedRow]) -> DataE
     return DataError(line)
 
 
-def _pair(row: dict[str, Any], source: str, max_chars: int) -> ResponsePair | DroppedRow:
+def _pair(
+    row: dict[str, Any], source: str, max_chars: int, keep_same: bool
+) -> ResponsePair | DroppedRow:
     found = to_instruction(_with_prompt(row), ColumnsConfig(), source, max_chars)
     if isinstance(found, DroppedRow):
         return replace(found, stage="labelled")
     chosen, rejected = _text(row.get("chosen")), _text(row.get("rejected"))
     if not chosen or not rejected:
         return _drop(found.id, DropReason.EMPTY_RESPONSE, "chosen or rejected has no text")
-    if chosen == rejected:
+    if chosen == rejected and not keep_same:
         return _drop(found.id, DropReason.SAME_RESPONSE, "chosen and rejected are the same text")
     return ResponsePair.new(
         instruction_id=found.id,
