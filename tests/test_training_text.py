@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,16 @@ def test_the_published_checkpoint_is_the_best_or_the_last() -> None:
     assert published("best") == 2
     # Where the evaluated rows are those that are reported, the best on them is not looked for.
     assert published("last") == 4
+
+
+def test_of_checkpoints_without_an_evaluation_the_last_one_is_published() -> None:
+    scores = [selection_score({}, step) for step in range(1, 5001)]
+    assert all(later > earlier for earlier, later in pairwise(scores))
+    # Any evaluated one is better, however bad it is.
+    assert selection_score({"eval/loss": 1e9}, 1) > scores[-1]
+    # Among equally good ones it is the later one.
+    equal = {"eval/loss": 0.5, "eval/accuracy": 0.75}
+    assert selection_score(equal, 31) > selection_score(equal, 30)
 
 
 def test_a_run_interrupted_at_three_steps_repeats_the_unbroken_one(

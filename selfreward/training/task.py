@@ -122,7 +122,8 @@ def selection_score(metrics: Metrics, step: int, choose: Choice = "best") -> flo
     """
     if choose == "last":
         return float(step)
-    later = step * 1e-12
     if "eval/loss" not in metrics:
-        return later - 1e6
-    return metrics.get("eval/accuracy", 0.0) - 1e-6 * min(metrics["eval/loss"], 100.0) + later
+        # Not a fraction of the step beside a large number: rounded off, all steps would be equal.
+        return step - 1e9
+    loss = min(metrics["eval/loss"], 100.0)
+    return metrics.get("eval/accuracy", 0.0) - 1e-6 * loss + step * 1e-12
