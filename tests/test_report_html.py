@@ -310,7 +310,8 @@ def rewarding_figures(**more: Any) -> dict[str, Any]:
         "num_candidates": 24,
         "histogram": {"0": 0, "5": 24},
         "mean_score": 3.1254,
-        "saturation": 0.251,
+        "saturation": 0.0,
+        "top_level_share": 0.251,
         "mean_length": 120.6,
         "length_quartiles": [90.0, 118.0, 150.0],
     }
