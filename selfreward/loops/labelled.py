@@ -78,8 +78,8 @@ def build_data_sets(
             "max_chars": config.evaluation.max_prompt_chars,
             "columns": dict(columns),
         }
-        more = () if kind == "scores" else (keep_same,)
-        if any(more):
+        of_pairs = () if kind == "scores" else (keep_same,)
+        if keep_same and kind == "pairs":
             recipe["keep_same"] = True
         manifest = build_folder(
             run,
@@ -94,7 +94,7 @@ def build_data_sets(
             config.evaluation.max_prompt_chars,
             dict(columns),
             trained,
-            *more,
+            *of_pairs,
             told=partial(told_of, name, kind),
         )
         source = Source.of(folder, manifest)

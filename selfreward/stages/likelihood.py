@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from selfreward.engines.protocol import Generate, GenerationRequest, Sampling
-from selfreward.errors import EngineError
+from selfreward.engines.protocol import Generate, GenerationRequest
 from selfreward.records import AnsweredInstruction, Conversation, Response
 from selfreward.records_custom_llm import TaskAnswer
 from selfreward.records_self_rewarding import ResponseLikelihood, SampledInstruction
 from selfreward.stages.sampling import failed
+from selfreward.stages.score_pairs import SCORING, score_of
 from selfreward.storage.shards import RowResult, read_records
 
 Stored = Literal["answered", "sampled", "tasks"]
 """What a shard holds: AnsweredInstruction, SampledInstruction or TaskAnswer rows."""
-
-_SAMPLING = Sampling(temperature=0.0, max_tokens=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +72,11 @@ class Likelihood:
                 result.dropped = result.dropped or [drop]
                 continue
             draw = completion.draws[0]
-            if draw.score is None:
-                raise EngineError("the engine was asked to score a text and gave no score")
             result.records.append(
                 ResponseLikelihood.new(
                     response_id=response.id,
                     model=completion.model,
-                    logp=draw.score,
+                    logp=score_of(draw),
                     num_tokens=draw.num_tokens,
                 )
             )
@@ -92,6 +88,6 @@ def _request(row: ScoredRow, response: Response, end: str) -> GenerationRequest:
         id=f"{response.id}/likelihood",
         purpose="score",
         messages=row.messages,
-        sampling=_SAMPLING,
+        sampling=SCORING,
         target=response.text + ("" if response.finish_reason == "length" else end),
     )

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfreward.config import SamplingConfig
-from selfreward.engines.protocol import Completion, Generate, GenerationRequest, Sampling
-from selfreward.errors import EngineError
+from selfreward.engines.protocol import Generate, GenerationRequest
 from selfreward.judging.rankings import preferences_of
 from selfreward.records import Conversation, Preference, content_id
 from selfreward.records_custom_llm import AnswerReward, Ranking, ScoredRanking, TaskAnswer, TaskItem
 from selfreward.stages.sampling import failed
+from selfreward.stages.score_pairs import SCORING, score_of
 from selfreward.stages.tasks import AnswerTasks
 from selfreward.storage.shards import RowResult, read_records
-
-_SAMPLING = Sampling(temperature=0.0, max_tokens=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +96,7 @@ class RewardAnswers:
                         item_id=row.item.id,
                         response_id=row.response.id,
                         model=completion.model,
-                        reward=_score(completion),
+                        reward=score_of(completion.draws[0]),
                     )
                 )
             results.append(result)
@@ -141,7 +139,7 @@ class ScoreRankings:
                         id=content_id("srk", row.id, model.fingerprint),
                         ranking=row,
                         model=model,
-                        scores=tuple(_score(completion) for completion in found),
+                        scores=tuple(score_of(completion.draws[0]) for completion in found),
                     )
                 )
             results.append(result)
@@ -150,12 +148,5 @@ class ScoreRankings:
 
 def _request(ident: str, messages: Conversation, text: str) -> GenerationRequest:
     return GenerationRequest(
-        id=f"{ident}/reward", purpose="score", messages=messages, sampling=_SAMPLING, target=text
+        id=f"{ident}/reward", purpose="score", messages=messages, sampling=SCORING, target=text
     )
-
-
-def _score(completion: Completion) -> float:
-    score = completion.draws[0].score
-    if score is None:
-        raise EngineError("the engine was asked to score a text and gave no score")
-    return score
