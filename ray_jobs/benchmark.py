@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.benchmarks import service
-from selfreward.benchmarks.data import make_preferences
 from selfreward.benchmarks.generation import (
     adaptive_drawing,
     evaluation_throughput,
@@ -24,6 +23,7 @@ from selfreward.benchmarks.generation import (
 )
 from selfreward.benchmarks.injection import injection_flips
 from selfreward.benchmarks.memory import driver_memory
+from selfreward.benchmarks.rows import training_on_rows
 from selfreward.benchmarks.self_instruct import filter_throughput
 from selfreward.benchmarks.text import training_on_text
 from selfreward.config import RunConfig
@@ -31,7 +31,6 @@ from selfreward.config_loading import load_config
 from selfreward.config_serving import ServiceConfig
 from selfreward.engines.models import resolve_model
 from selfreward.storage.manifest import now, versions
-from selfreward.training.benchmark import compare_with_trl
 
 
 def main() -> None:
@@ -56,9 +55,7 @@ def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
         "throughput": lambda: judge_throughput(config, scratch),
         "evaluation": lambda: evaluation_throughput(config, scratch),
         "adaptive": lambda: adaptive_drawing(config, scratch),
-        "training": lambda: compare_with_trl(
-            resolve_model(config.model.name), make_preferences(64)
-        ),
+        "training": lambda: training_on_rows(resolve_model(config.model.name)),
         "text": lambda: training_on_text(scratch),
         "memory": lambda: driver_memory(config),
         "self_instruct": filter_throughput,

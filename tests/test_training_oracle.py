@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from selfreward.records import Preference
-from selfreward.training import benchmark
+from selfreward.training.benchmark_online import compare_updates
+from selfreward.training.benchmark_rows import (
+    RowObjective,
+    compare_trainers,
+    shared_config,
+    train_ours,
+)
 from selfreward.training.benchmark_text import compare_text
+from selfreward.training.benchmark_trl import train_trl, trl_rows
 from selfreward.training.collate import collate
 from selfreward.training.encoding import encode_preferences
 from selfreward.training.losses import sequence_logps
@@ -75,13 +82,13 @@ def as_text(tokenizer: Any, preference: Preference) -> dict[str, str]:
     return {"prompt": prompt, "chosen": preference.chosen, "rejected": preference.rejected}
 
 
-@pytest.mark.parametrize("objective", ["sft", "dpo"])
-def test_losses_of_steps_equal_trl(objective: benchmark.Objective, tiny: Path) -> None:
+@pytest.mark.parametrize("objective", ["sft", "dpo", "reward_model"])
+def test_losses_of_steps_equal_trl(objective: RowObjective, tiny: Path) -> None:
     rows = make_preferences(12)
-    config = benchmark._config(objective, "fp32", batch_size=4, max_steps=3, max_length=1024)
+    config = shared_config(objective, "fp32", batch_size=4, max_steps=3, max_length=1024)
     config = config.model_copy(update={"learning_rate": 1e-3})
-    ours = curve(benchmark._train_ours(str(tiny), rows, config, seed=0))
-    theirs = benchmark._train_trl(str(tiny), rows, config, seed=0).losses
+    ours = curve(train_ours(str(tiny), rows, config, seed=0))
+    theirs = train_trl(str(tiny), rows, config, seed=0).losses
     assert ours[2] != pytest.approx(ours[0], abs=1e-2)  # it learns: later steps differ
     assert ours == pytest.approx(theirs, abs=1e-4)
 
@@ -141,7 +148,7 @@ def test_losses_with_unsure_labels_and_another_reference_equal_trl(
     """Whole training runs: the reference is a model from which neither starts."""
     first = make_tiny_model(tmp_path / "first", seed=1)
     write_data(tmp_path / "data", confidences=(0.8,))
-    config = benchmark._config("dpo", "fp32", batch_size=4, max_steps=3, max_length=1024)
+    config = shared_config("dpo", "fp32", batch_size=4, max_steps=3, max_length=1024)
     config = config.model_copy(update={"learning_rate": 1e-3, "dpo_reference": "first"})
     task = make_task(
         tiny,
@@ -156,7 +163,7 @@ def test_losses_with_unsure_labels_and_another_reference_equal_trl(
         load_model(tiny),
         load_model(first),
         tokenizer,
-        benchmark._trl_rows(tokenizer, make_preferences(12), config, task.seed),
+        trl_rows(tokenizer, make_preferences(12), config, task.seed),
         output_dir=str(tmp_path / "trl"),
         loss_type="aot",
         label_smoothing=0.2,
@@ -193,3 +200,35 @@ def test_losses_on_packed_text_equal_a_bare_loop_and_transformers(
     assert figures["max_loss_difference"] < 1e-3
     assert figures["num_tokens"] > 200
     assert figures["share_of_bare"] > 0 and figures["speedup_over_trainer"] > 0
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo", "reward_model"])
+def test_losses_on_rows_equal_a_bare_loop(objective: RowObjective, tiny: Path) -> None:
+    figures = compare_trainers(
+        str(tiny),
+        make_preferences(12),
+        objectives=[objective],
+        batch_size=4,
+        num_steps=3,
+        num_exact_steps=3,
+        learning_rate=1e-3,  # later losses are those of other weights
+    )[objective]
+    assert figures["max_loss_difference"] < 1e-4
+    assert figures["num_tokens"] > 200
+    assert figures["share_of_bare"] > 0 and figures["speedup_over_trl"] > 0
+    assert figures["tokens_per_s"] == pytest.approx(
+        figures["share_of_bare"] * figures["bare_tokens_per_s"]
+    )
+
+
+def test_losses_of_policy_gradient_updates_equal_a_bare_loop(tiny: Path) -> None:
+    figures = compare_updates(
+        str(tiny),
+        make_preferences(6),
+        rollouts_per_step=4,
+        num_steps=3,
+        num_exact_steps=3,
+        learning_rate=1e-3,
+    )
+    assert figures["max_loss_difference"] < 1e-4
+    assert figures["num_tokens"] > 100 and figures["share_of_bare"] > 0

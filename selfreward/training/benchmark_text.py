@@ -6,9 +6,7 @@ steps, without loading and without the first step of each turn.
 """
 
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +15,21 @@ from torch.nn import functional
 
 from selfreward.config import TrainingConfig
 from selfreward.storage.token_shards import PackedRow
+from selfreward.training.benchmark_turns import (
+    IGNORED,
+    Turn,
+    largest_difference,
+    step_clock,
+    this_device,
+    timed,
+    tokens_per_s,
+)
 from selfreward.training.loop import run_training
 from selfreward.training.model import ModelSource
 from selfreward.training.setup import quiet_libraries, set_threads
 from selfreward.training.task import TrainingTask
 from selfreward.training.text_plan import make_text_plan, measure_shards
 from selfreward.training.text_stream import read_chunk
-
-IGNORED = -100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn:
-    """One trainer's run: seconds and loss of each step.
-
-    Example: `_Turn(seconds=[0.9, 0.4, 0.4], losses=[5.8, 5.7, 5.7])`
-    """
-
-    seconds: list[float]
-    losses: list[float]
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _example(row: PackedRow, pad_id: int) -> dict[str, list[int]]:
@@ -62,15 +47,15 @@ def _example(row: PackedRow, pad_id: int) -> dict[str, list[int]]:
     return {"input_ids": tokens, "position_ids": positions, "labels": labels}
 
 
-def _train_ours(task: TrainingTask) -> _Turn:
+def _train_ours(task: TrainingTask) -> Turn:
     with tempfile.TemporaryDirectory() as folder:
         result = run_training(
             task,
-            device=_device(),
+            device=this_device(),
             scratch=Path(folder),
             report=lambda metrics, checkpoint: None,
         )
-    return _Turn(
+    return Turn(
         seconds=[1.0 / h["train/tokens_per_s"] for h in result.history],  # of one token
         losses=[h["train/loss"] for h in result.history],
     )
@@ -81,12 +66,12 @@ def _load(task: TrainingTask) -> Any:
 
     model = AutoModelForCausalLM.from_pretrained(task.source.path, dtype=torch.float32)
     model.config.use_cache = False
-    return model.to(_device()).train()
+    return model.to(this_device()).train()
 
 
-def _train_bare(task: TrainingTask, steps: Sequence[list[dict[str, list[int]]]]) -> _Turn:
+def _train_bare(task: TrainingTask, steps: Sequence[list[dict[str, list[int]]]]) -> Turn:
     """What one writes by hand: forward, cross-entropy, backward, AdamW; bf16 by autocast."""
-    device, config = _device(), task.config
+    device, config = this_device(), task.config
     model = _load(task)
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -102,46 +87,36 @@ def _train_bare(task: TrainingTask, steps: Sequence[list[dict[str, list[int]]]])
     at_once = max(1, config.tokens_per_micro_batch // batches[0]["input_ids"].shape[1])
     seconds, losses = [], []
     for batch in batches:
-        _wait()
-        begin = time.perf_counter()
-        count = (batch["labels"] != IGNORED).sum()
-        total = torch.zeros((), device=device)
-        for start in range(0, len(batch["input_ids"]), at_once):
-            part = {name: value[start : start + at_once] for name, value in batch.items()}
-            labels_BT = part.pop("labels")
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                logits_BTV = model(**part).logits
-            loss = functional.cross_entropy(
-                logits_BTV[:, :-1].flatten(0, 1).float(),
-                labels_BT[:, 1:].flatten(),
-                ignore_index=IGNORED,
-                reduction="sum",
-            )
-            (loss / count).backward()
-            total += loss.detach()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(total / count))
-        _wait()
-        seconds.append(time.perf_counter() - begin)
-    return _Turn(seconds=seconds, losses=losses)
+        with timed(seconds):
+            count = (batch["labels"] != IGNORED).sum()
+            total = torch.zeros((), device=device)
+            for start in range(0, len(batch["input_ids"]), at_once):
+                part = {name: value[start : start + at_once] for name, value in batch.items()}
+                labels_BT = part.pop("labels")
+                with torch.autocast(
+                    device.type, torch.bfloat16, enabled=config.precision == "bf16"
+                ):
+                    logits_BTV = model(**part).logits
+                loss = functional.cross_entropy(
+                    logits_BTV[:, :-1].flatten(0, 1).float(),
+                    labels_BT[:, 1:].flatten(),
+                    ignore_index=IGNORED,
+                    reduction="sum",
+                )
+                (loss / count).backward()
+                total += loss.detach()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(float(total / count))
+    return Turn(seconds=seconds, losses=losses)
 
 
-def _train_transformers(task: TrainingTask, steps: Sequence[list[dict[str, list[int]]]]) -> _Turn:
+def _train_transformers(task: TrainingTask, steps: Sequence[list[dict[str, list[int]]]]) -> Turn:
     """transformers' Trainer with its defaults but for the settings that all three share."""
     from datasets import Dataset
-    from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
+    from transformers import Trainer, TrainingArguments, default_data_collator
 
     seconds: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *given: Any, **more: Any) -> None:
-            _wait()
-            self.begin = time.perf_counter()
-
-        def on_step_end(self, *given: Any, **more: Any) -> None:
-            _wait()
-            seconds.append(time.perf_counter() - self.begin)
 
     config = task.config
     length = len(steps[0][0]["input_ids"])
@@ -172,17 +147,11 @@ def _train_transformers(task: TrainingTask, steps: Sequence[list[dict[str, list[
             ),
             train_dataset=Dataset.from_list([row for step in steps for row in step]),
             data_collator=default_data_collator,
-            callbacks=[Clock()],
+            callbacks=[step_clock(seconds)],
         )
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return _Turn(seconds=seconds, losses=losses)
-
-
-def _tokens_per_s(turns: Sequence[_Turn], num_tokens: Sequence[int]) -> float:
-    """Of all steps but each turn's first, which pays for what is done once."""
-    seconds = sum(sum(turn.seconds[1:]) for turn in turns)
-    return len(turns) * sum(num_tokens[1:]) / seconds
+    return Turn(seconds=seconds, losses=losses)
 
 
 def compare_text(
@@ -238,15 +207,10 @@ def compare_text(
     for _ in range(num_rounds):
         per_token = _train_ours(task)
         seconds = [s * n for s, n in zip(per_token.seconds, num_tokens, strict=True)]
-        ours.append(_Turn(seconds=seconds, losses=per_token.losses))
+        ours.append(Turn(seconds=seconds, losses=per_token.losses))
         bare.append(_train_bare(task, steps))
         theirs.append(_train_transformers(task, steps))
-    speeds = [_tokens_per_s(turns, num_tokens) for turns in (ours, bare, theirs)]
-    differences = [
-        abs(a - b)
-        for turn in (*ours, *theirs)
-        for a, b in zip(turn.losses, bare[0].losses, strict=True)
-    ]
+    speeds = [tokens_per_s(turns, num_tokens) for turns in (ours, bare, theirs)]
     return {
         "num_tokens": float(sum(num_tokens)),
         "tokens_per_s": speeds[0],
@@ -254,5 +218,7 @@ def compare_text(
         "trainer_tokens_per_s": speeds[2],
         "share_of_bare": speeds[0] / speeds[1],
         "speedup_over_trainer": speeds[0] / speeds[2],
-        "max_loss_difference": max(differences),
+        "max_loss_difference": largest_difference(
+            [turn.losses for turn in (*ours, *theirs)], bare[0].losses
+        ),
     }
