@@ -17,6 +17,7 @@ from selfreward.records import Preference, TrainingExample
 from selfreward.schemas import to_table
 from selfreward.training.batching import plan_batches
 from selfreward.training.benchmark_bare import (
+    Loss,
     bradley_terry_loss,
     dpo_loss,
     load_language_model,
@@ -95,11 +96,13 @@ def train_bare_on(
 ) -> Turn:
     """The bare loop on encoded rows, with the model and loss of the objective."""
     tokenizer = load_tokenizer(ModelSource(path=model_path))
-    frozen, counts = None, [float(len(step)) for step in steps]
+    counts = [float(len(step)) for step in steps]
+    frozen: Any = None
+    loss: Loss = sft_loss
     if config.objective == "reward_model":
         model, loss = load_scorer(model_path, seed), bradley_terry_loss
     else:
-        model, loss = load_language_model(model_path), sft_loss
+        model = load_language_model(model_path)
     if config.objective == "dpo":
         frozen, loss = load_language_model(model_path).eval(), dpo_loss(config.dpo_beta)
     elif config.objective == "sft":

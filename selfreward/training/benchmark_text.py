@@ -85,7 +85,8 @@ def _train_bare(task: TrainingTask, steps: Sequence[list[dict[str, list[int]]]])
         for step in steps
     ]
     at_once = max(1, config.tokens_per_micro_batch // batches[0]["input_ids"].shape[1])
-    seconds, losses = [], []
+    seconds: list[float] = []
+    losses: list[float] = []
     for batch in batches:
         with timed(seconds):
             count = (batch["labels"] != IGNORED).sum()
@@ -117,7 +118,6 @@ def _train_transformers(task: TrainingTask, steps: Sequence[list[dict[str, list[
     from transformers import Trainer, TrainingArguments, default_data_collator
 
     seconds: list[float] = []
-
     config = task.config
     length = len(steps[0][0]["input_ids"])
     at_once = min(config.batch_size, max(1, config.tokens_per_micro_batch // length))
