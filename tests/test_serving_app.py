@@ -159,6 +159,8 @@ MISTAKES: list[tuple[str, dict[str, Any], int, str]] = [
     ("pairwise", PAIR | {"votes": 17}, 422, "too_many_votes"),
     ("pairwise", PAIR | {"rubric": "pairwise_verdict"}, 422, "unknown_rubric"),
     ("pairwise", PAIR | {"rubric": "pointwise_additive"}, 422, "wrong_rubric_kind"),
+    ("pairwise", PAIR | {"rubric": "x" * 101}, 422, "invalid_request"),
+    ("pairwise", PAIR | {"rubric": {"criteria": "x" * 4001}}, 422, "invalid_request"),
     ("pairwise", PAIR | {"first": ""}, 422, "invalid_request"),
     ("pairwise", PAIR | {"first": "  \n"}, 422, "blank_text"),
     ("pairwise", PAIR | {"first": "x" * 200_001}, 422, "text_too_long"),
@@ -199,6 +201,25 @@ def test_unknown_models_and_unspoken_fields(client: TestClient) -> None:
     )
     assert unspoken.status_code == 422
     assert "logprobs" in unspoken.json()["error"]["message"]
+
+
+def test_a_chats_schema_has_bounds_that_the_document_tells(client: TestClient) -> None:
+    def guided(schema: dict[str, Any]) -> Any:
+        form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+        turns = [{"role": "user", "content": "Hello?"}]
+        body = {"model": "judge", "messages": turns, "max_tokens": 8, "response_format": form}
+        return client.post("/v1/chat/completions", json=body)
+
+    assert guided({"type": "object", "properties": {}}).status_code == 200
+    refused = guided({"properties": {"a": {"$ref": "https://example.org/a.json"}}})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (422, "invalid_request")
+    assert error["param"] == "response_format.json_schema.schema"
+    assert error["message"].endswith("leads out of the schema; put what it names into $defs")
+    document = client.get("/openapi.json").json()["components"]["schemas"]
+    told = document["JsonSchemaFormat"]["properties"]["schema"]["description"]
+    assert told.startswith("At most 16384 characters of JSON and 32 levels deep")
+    assert document["ReviewAnswer"]["properties"]["task_id"]["maxLength"] == 200
 
 
 def test_promotion_and_rollback_change_what_answers(tmp_path: Path, tiny_model: Path) -> None:

@@ -37,6 +37,9 @@ Prompt = Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_
 """The task: one user turn as a text, or the conversation up to and including a user turn."""
 
 
+RubricId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
 class InlineRubric(Wire):
     """A rubric of the caller's own: what the judge is told about quality.
 
@@ -60,7 +63,7 @@ class InlineRubric(Wire):
 class Options(Wire):
     """How a judgment is made; the same for every route."""
 
-    rubric: str | InlineRubric | None = None
+    rubric: RubricId | InlineRubric | None = None
     """The id of a rubric of this service, or one of the caller's own; None is the route's usual
     one. A named rubric also settles whether there is a rationale."""
     votes: Annotated[int, Field(ge=1)] = 1
