@@ -109,12 +109,16 @@ def test_rewards_as_openrlhf_asks_for_them(client: TestClient) -> None:
     body = {
         "query": [prompt + GOOD, prompt + BAD],
         "prompts": [prompt, prompt],
-        "labels": [None] * 2,
+        "labels": [None, {"answer": 4}],
     }
     answer = client.post("/get_reward", json=body).json()
     assert answer["rewards"] == answer["scores"]
     assert answer["rewards"][0] > answer["rewards"][1]
-    assert answer["extra_logs"]["judge_failed"] == 0
+    assert answer["extra_logs"] == {"judge_failed": [0.0, 0.0]}
+    # Of several addresses all but the first get nothing to score.
+    nothing = client.post("/get_reward", json={"query": [], "prompts": [], "labels": []})
+    assert nothing.status_code == 200
+    assert nothing.json() == {"rewards": [], "scores": [], "extra_logs": {"judge_failed": []}}
 
 
 def test_a_text_that_cannot_be_scored_costs_the_batch_nothing(client: TestClient) -> None:
@@ -127,7 +131,7 @@ def test_a_text_that_cannot_be_scored_costs_the_batch_nothing(client: TestClient
     answer = sent.json()
     assert answer["rewards"][1:3] == [None, None]
     assert answer["rewards"][0] > answer["rewards"][3]
-    assert answer["extra_logs"]["judge_failed"] == 2
+    assert answer["extra_logs"] == {"judge_failed": [0.0, 1.0, 1.0, 0.0]}
     assert sent.headers["x-judge-version"] == "1"
     assert sent.headers["x-rubric"] == "pointwise_additive_short"
     asked = client.post("/get_reward?failed_reward=-1.5", json=body).json()
