@@ -1,9 +1,9 @@
 """What both clients share about HTTP: headers, time limits, tries, and reading an answer.
 
 A judgment changes nothing at the service, so asking again is safe. Asked again are requests that
-found no connection or lost it, and those answered with 429, 502, 503 or 504; all other answers
-from 400 on are final. A read that ran out of time is not repeated: the service is at work on it,
-and a second one would only add to its load.
+found no connection or lost it (a stream only before its first event), and those answered with 429,
+502, 503 or 504; all other answers from 400 on are final. A read that ran out of time is not
+repeated: the service is at work on it, and a second one would only add to its load.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from selfreward.client.errors import (
     JudgeError,
     JudgeProtocolError,
     JudgeTimeoutError,
+    OverloadedError,
     error_of_answer,
     problems_of,
 )
@@ -35,6 +36,8 @@ API_KEY = "SELFREWARD_API_KEY"
 RETRIED_STATUS = (429, 502, 503, 504)
 NOT_ACTED_ON_STATUS = (429,)
 """Answers that say for certain that nothing was done."""
+TOO_MUCH = ("batch_too_large", "body_too_large", "too_many_draws", "too_many_characters")
+"""The service's words for what it takes in several requests but not in one."""
 LOST = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 PROBE_TIMEOUT_S = 5.0
@@ -148,7 +151,8 @@ def retry_policy(settings: Settings, route: Route[Answer]) -> RetryPolicy:
 
 def may_repeat(error: BaseException) -> bool:
     if isinstance(error, JudgeError):
-        return error.status in RETRIED_STATUS
+        # Inside a stream that has told nothing else yet an error has no status.
+        return error.status in RETRIED_STATUS or isinstance(error, OverloadedError)
     return isinstance(error, LOST + NEVER_SENT)
 
 
@@ -220,11 +224,16 @@ def read_answer(route: Route[Answer], body: bytes) -> Answer:
 def read_judgments(route: Route[Judgments], body: bytes, chunk: Chunk) -> Judgments:
     """The answer to a chunk, which must hold one judgment for each request."""
     answer = read_answer(route, body)
-    if len(answer.batch) != chunk.num_requests:
+    if len(answer.batch) != len(chunk.requests):
         raise JudgeProtocolError(
-            f"{route.path} answered {len(answer.batch)} judgments to {chunk.num_requests} requests"
+            f"{route.path} answered {len(answer.batch)} judgments to {len(chunk.requests)} requests"
         )
     return answer
+
+
+def may_split(error: JudgeError, chunk: Chunk) -> bool:
+    """Whether a chunk that was refused may be taken in two halves."""
+    return error.code in TOO_MUCH and len(chunk.requests) > 1
 
 
 def probe_says(response: httpx.Response) -> bool:
