@@ -32,6 +32,7 @@ from selfreward.serving.judge_wire import PairwiseBatch, PairwiseRequest
 from selfreward.serving.keys import Caller, add_key, revoke_key
 from selfreward.serving.middleware import BodyLimit, install_middleware
 from selfreward.serving.rate_limits import RateLimiter
+from selfreward.serving.telemetry import Measured, Telemetry
 from selfreward.serving.wire import ErrorBody
 
 SECRET = "the text under judgment"
@@ -591,6 +592,37 @@ def test_the_time_to_wait_is_the_median_of_the_last_ones() -> None:
         return admission.retry_after_s
 
     assert asyncio.run(slow()) == 60
+
+
+def test_what_is_counted_has_the_routes_template_however_it_ends(make: Make) -> None:
+    service = make(limits={"rate": "2/day"})
+    telemetry = Telemetry()
+    service.app.add_middleware(Measured, telemetry=telemetry)
+
+    @service.app.get("/items/{name:path}", dependencies=[Depends(require("user"))])
+    async def item(name: str) -> str:
+        return name
+
+    service.send("GET", "/items/a/b")
+    service.send("GET", "/items/c")
+    service.send("GET", "/items/d")  # beyond the rate
+    service.send("GET", "/items/e", None)
+    service.send("POST", "/items/f")
+    for path in ("/nowhere/1", "/nowhere/2", "/static/x"):
+        service.send("GET", path)
+    counted = {
+        (sample.labels["route"], sample.labels["status"]): sample.value
+        for family in telemetry.requests.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+    assert counted == {
+        ("/items/{name:path}", "200"): 2,
+        ("/items/{name:path}", "429"): 1,
+        ("/items/{name:path}", "401"): 1,
+        ("/items/{name:path}", "405"): 1,
+        ("none", "404"): 3,
+    }
 
 
 # Failures of our own.

@@ -36,6 +36,9 @@ class Guard:
             return
         route = _route_of(scope)
         scope["state"]["takes_body"] = route is not None and route.body_field is not None
+        if route is not None:
+            # Routing does the same, but what is refused here never gets there.
+            scope["route"] = route
         wants_caller, wants_place = _wants(route)
         access: Access = scope["app"].state.access
         async with AsyncExitStack() as stack:
