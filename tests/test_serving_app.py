@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from selfreward.config_serving import LimitsConfig
 from selfreward.engines.models import model_fingerprint
 from selfreward.serving.admin_wire import VersionHistory
 from selfreward.serving.judge_wire import PairwiseJudgment, RankJudgment, ScoreJudgment
@@ -269,6 +270,19 @@ def test_a_time_limit_is_an_outcome(tmp_path: Path, tiny_model: Path) -> None:
         judgment = client.post("/v1/judge/pairwise", json=PAIR | {"timeout_s": 0.05}).json()
     assert judgment["outcome"] == "timed_out"
     assert judgment["choice"] is None
+
+
+def test_an_answer_that_does_not_come_504_names_what_was_waited_for(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    config = serving_config(limits=LimitsConfig(request_timeout_s=0.1))
+    turns = [{"role": "user", "content": "Hello?"}]
+    with local_service(tiny_model, tmp_path, config, delay_s=5.0) as (client, _, _):
+        answer = client.post("/v1/chat/completions", json={"model": "judge", "messages": turns})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (504, "timed_out")
+    assert error["message"] == "no answer from the judge within 0.1 s"
+    assert int(answer.headers["retry-after"]) >= 2
 
 
 def test_health_needs_no_key_and_the_rest_does(
