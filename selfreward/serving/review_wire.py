@@ -15,7 +15,7 @@ Label = Annotated[str, StringConstraints(pattern=r"^[A-Z]$")]
 """The letter a response is shown under: A, B, …"""
 MAX_LABELS = 26
 Labels = Annotated[list[Label], Field(max_length=MAX_LABELS)]
-TaskId = Annotated[Unicode, StringConstraints(min_length=1, max_length=200)]
+TaskId = Annotated[Unicode, StringConstraints(max_length=200)]
 Reviewer = Annotated[
     str,
     StringConstraints(
