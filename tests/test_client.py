@@ -1,6 +1,7 @@
 """The client against a small service, a scripted network, and a real socket."""
 
 import asyncio
+import base64
 import contextlib
 import inspect
 import json
@@ -386,6 +387,45 @@ def test_a_lost_connection_names_the_address(kind: str) -> None:
     script = Script(*[httpx.ConnectError("refused")] * 2)
     with pytest.raises(public.JudgeConnectionError, match=r"judge\.test.*ConnectError: refused"):
         script.pairwise(kind, max_tries=2)
+
+
+@both_clients
+def test_a_key_in_the_url_is_sent_and_never_told(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    sent: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["Authorization"])
+        if len(sent) == 2:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, content=ANSWER)
+
+    url = f"http://any:{KEY}@judge.test/prefix"
+    settings: dict[str, Any] = {"transport": httpx.MockTransport(handle), "max_tries": 1}
+
+    def ask() -> None:
+        if kind == "sync":
+            client = JudgeClient(url, **settings)
+            client.pairwise("p", "long", "s")
+            client.pairwise("p", "long", "s")
+
+        async def both() -> None:
+            async with AsyncJudgeClient(url, **settings) as client:
+                await client.pairwise("p", "long", "s")
+                await client.pairwise("p", "long", "s")
+
+        asyncio.run(both())
+
+    with pytest.raises(public.JudgeConnectionError, match=r"http://judge\.test/prefix") as caught:
+        ask()
+    assert sent == ["Basic " + base64.b64encode(f"any:{KEY}".encode()).decode()] * 2
+    assert KEY not in str(caught.value) and KEY not in caplog.text
+    for wrong in (f"http://any:{KEY}@host:x", f"ftp://any:{KEY}@host"):
+        with pytest.raises(ConfigError) as refused:
+            JudgeClient(wrong)
+        assert KEY not in str(refused.value)
 
 
 def test_changes_are_repeated_only_when_nothing_can_have_happened() -> None:

@@ -87,7 +87,10 @@ class AsyncJudgeClient:
         self._max_in_flight = max_in_flight
         self._sleep = sleep
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=self.settings.headers(), transport=transport
+            base_url=self.settings.address,
+            auth=self.settings.auth,
+            headers=self.settings.headers(),
+            transport=transport,
         )
 
     async def pairwise(

@@ -199,7 +199,8 @@ class JudgeClient:
 
     def _connect(self) -> httpx.Client:
         return httpx.Client(
-            base_url=self.settings.base_url,
+            base_url=self.settings.address,
+            auth=self.settings.auth,
             headers=self.settings.headers(),
             transport=self._transport,
         )

@@ -54,7 +54,7 @@ class Settings:
             total_timeout_s=900.0, max_tries=5, max_batch=64, max_body_bytes=2_000_000)
     """
 
-    base_url: str
+    base_url: str = field(repr=False)
     api_key: str | None = field(repr=False)
     timeout_s: float
     """Of one try, from connecting to the last byte."""
@@ -67,13 +67,26 @@ class Settings:
     def __post_init__(self) -> None:
         try:
             url = httpx.URL(self.base_url)
-        except httpx.InvalidURL as error:
-            raise ConfigError(f"base_url={self.base_url!r} is no URL: {error}") from None
+        except httpx.InvalidURL:
+            # What is in it cannot be told from a key.
+            raise ConfigError("base_url is no URL; it looks like http://127.0.0.1:8000") from None
         if url.scheme not in ("http", "https") or not url.host:
-            raise ConfigError(f"base_url={self.base_url!r} should look like http://127.0.0.1:8000")
+            raise ConfigError(f"base_url={self.address!r} should look like http://127.0.0.1:8000")
         for name in ("timeout_s", "total_timeout_s", "max_tries", "max_batch", "max_body_bytes"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
+
+    @property
+    def address(self) -> str:
+        """The URL without the key that may stand in it, as in `http://any:KEY@host`: it is what is
+        told in errors and in httpx's own log."""
+        return str(httpx.URL(self.base_url).copy_with(userinfo=b""))
+
+    @property
+    def auth(self) -> tuple[str, str] | None:
+        """Name and key that stand in the URL."""
+        url = httpx.URL(self.base_url)
+        return (url.username, url.password) if url.userinfo else None
 
     def headers(self) -> dict[str, str]:
         key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
@@ -197,11 +210,11 @@ def own_errors(settings: Settings) -> Iterator[None]:
         yield
     except httpx.TimeoutException as error:
         raise JudgeTimeoutError(
-            f"{settings.base_url} did not answer in time ({type(error).__name__})"
+            f"{settings.address} did not answer in time ({type(error).__name__})"
         ) from error
     except httpx.HTTPError as error:
         raise JudgeConnectionError(
-            f"{settings.base_url} cannot be reached, or broke off:"
+            f"{settings.address} cannot be reached, or broke off:"
             f" {type(error).__name__}: {error}; is the service running there?"
         ) from error
 
