@@ -321,6 +321,30 @@ def test_a_driver_that_repeats_the_url_is_not_quoted(
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("url", "arguments"),
+    [
+        ("postgresql://host/db", {"connect_timeout": 10}),
+        ("postgresql+psycopg://host/db", {"connect_timeout": 10}),
+        ("postgresql://host/db?connect_timeout=3", {}),
+        ("postgresql+pg8000://host/db", {}),
+    ],
+)
+def test_a_server_that_does_not_answer_is_not_waited_for_long(
+    url: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def opens(url: URL, **options: Any) -> Any:
+        seen.append(options["connect_args"])
+        raise OperationalError("", {}, RuntimeError("no server"))
+
+    monkeypatch.setattr(tables, "create_engine", opens)
+    with pytest.raises(ConfigError, match="no server"):
+        ReviewStore(url)
+    assert seen == [arguments]
+
+
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("Not a database, but long enough to be looked at. " * 40)

@@ -38,6 +38,8 @@ from selfreward.serving.review.items import (
 )
 
 SCHEMA_VERSION = 1
+CONNECT_SECONDS = 10
+"""How long a connection to PostgreSQL may take."""
 BUSY_SECONDS = 30.0
 """How long a writer of SQLite waits for the one before it."""
 _CREATE_LOCK = 0x5E1F2E71  # any number, the same for everybody who creates these tables
@@ -214,7 +216,7 @@ def open_database(url: str) -> Engine:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         else:
-            engine = create_engine(parsed, pool_pre_ping=True)
+            engine = create_engine(parsed, pool_pre_ping=True, connect_args=_connect_limits(parsed))
         if engine.dialect.is_async:
             raise ConfigError(f"review.database_url {shown}: name a driver that is not async")
         with writer(engine).begin() as connection:
@@ -232,6 +234,12 @@ def open_database(url: str) -> Engine:
             " that it is there and may be written"
         ) from None
     return engine
+
+
+def _connect_limits(url: URL) -> dict[str, Any]:
+    """libpq by itself waits for a server that does not answer until the system gives up."""
+    known = url.get_driver_name() in ("psycopg", "psycopg2") and "connect_timeout" not in url.query
+    return {"connect_timeout": CONNECT_SECONDS} if known else {}
 
 
 def _shown(url: URL) -> str:
