@@ -132,6 +132,9 @@ def _first_line(error: ValidationError, kind: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return message + more
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        # A whole section, in which there may be addresses with passwords.
+        return f"{key}: {message}{more}"
     return f"{key}={problem['input']!r}: {message[:1].lower()}{message[1:]}{more}"
 
 

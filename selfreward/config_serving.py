@@ -52,7 +52,7 @@ class LimitsConfig(Section):
     """Requests let in and not answered yet; beyond that 503 with Retry-After."""
     rate: RateLimit | None = "600/minute"
     """Requests of one key; beyond that 429 with Retry-After. None is no limit."""
-    rate_storage: str = "memory://"
+    rate_storage: str = Field(default="memory://", repr=False)
     """Where they are counted: `memory://` counts in each ingress by itself, `redis://…` in all."""
 
 
@@ -75,7 +75,7 @@ class ShadowConfig(Section):
 
 class ReviewConfig(Section):
     enabled: bool = True
-    database_url: str | None = None
+    database_url: str | None = Field(default=None, repr=False)
     """SQLAlchemy's URL; None is `review.sqlite` in the state folder."""
     max_tasks: int = Field(default=500, ge=1)
     """Tasks drawn from a run at most."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from selfreward.config import EngineConfig, ScriptedConfig
@@ -61,17 +62,24 @@ def shadow_of(service: Service, folder: Path, **scripted: Any) -> Shadow:
     return Shadow(engine, version, share=1.0, timeout_s=10, telemetry=service.telemetry)
 
 
-@contextmanager
-def local_service(
-    model: Path, folder: Path, config: ServingConfig | None = None, **scripted: Any
-) -> Iterator[tuple[TestClient, Service, VersionKeeper]]:
-    """A client of the whole application, with what it works on."""
-    config = config or serving_config()
-    served = Served(layout=None, model=str(model), state_dir=str(folder / "state"))
+def local_app(
+    served: Served, config: ServingConfig, **scripted: Any
+) -> tuple[FastAPI, Service, VersionKeeper]:
+    """The whole application, with what it works on."""
     keeper = VersionKeeper(served, config)
     engine = scripted_engine(keeper.book.current, config, **scripted)
     service = Service(config, engine, keeper)
     app = build_app(service, Access.of(config), open_desk(served, config))
+    return app, service, keeper
+
+
+@contextmanager
+def local_service(
+    model: Path, folder: Path, config: ServingConfig | None = None, **scripted: Any
+) -> Iterator[tuple[TestClient, Service, VersionKeeper]]:
+    """A client of the application that serves a model, with what it works on."""
+    served = Served(layout=None, model=str(model), state_dir=str(folder / "state"))
+    app, service, keeper = local_app(served, config or serving_config(), **scripted)
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client, service, keeper
 

@@ -1,6 +1,7 @@
 """The client against a small service, a scripted network, and a real socket."""
 
 import asyncio
+import base64
 import contextlib
 import inspect
 import json
@@ -48,8 +49,10 @@ JUDGMENT = pairwise_judgment(PairwiseRequest(prompt="p", first="long", second="s
 ANSWER = JUDGMENT.model_dump_json().encode()
 
 
-def failure(status: int, kind: str = "server_error", **headers: str) -> httpx.Response:
-    body = {"error": {"message": "no", "type": kind, "param": None, "code": "why"}}
+def failure(
+    status: int, kind: str = "server_error", code: str = "why", **headers: str
+) -> httpx.Response:
+    body = {"error": {"message": "no", "type": kind, "param": None, "code": code}}
     return httpx.Response(
         status, json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
     )
@@ -223,6 +226,38 @@ def test_async_chunks_overlap_and_keep_their_order() -> None:
     assert most == 3
 
 
+@both_clients
+@pytest.mark.parametrize("code", ["batch_too_large", "too_many_draws"])
+def test_a_chunk_that_the_service_finds_too_large_goes_in_halves(kind: str, code: str) -> None:
+    sent: list[int] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        batch = json.loads(request.content)["batch"]
+        sent.append(len(batch))
+        if len(batch) > 2 or "fat" in batch[0]["response"]:
+            return failure(422, "invalid_request_error", code)
+        judgments = [score_judgment(ScoreRequest.model_validate(r)) for r in batch]
+        return httpx.Response(200, json={"batch": [j.model_dump() for j in judgments]})
+
+    def scored(*responses: str) -> list[str]:
+        requests = [{"prompt": "p", "response": r} for r in responses]
+        transport = httpx.MockTransport(handle)
+        if kind == "sync":
+            return [j.id for j in JudgeClient(URL, transport=transport).score_batch(requests)]
+
+        async def ask() -> list[str]:
+            async with AsyncJudgeClient(URL, transport=transport) as client:
+                return [j.id for j in await client.score_batch(requests)]
+
+        return asyncio.run(ask())
+
+    assert scored("a", "b", "c", "d", "e") == ["a", "b", "c", "d", "e"]
+    assert sent == [5, 2, 3, 1, 2]
+    # One by itself that is too much is told.
+    with pytest.raises(public.InvalidRequestError, match=code):
+        scored("fat")
+
+
 def test_a_failing_chunk_is_told_as_itself() -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         return failure(400, "invalid_request_error")
@@ -354,6 +389,45 @@ def test_a_lost_connection_names_the_address(kind: str) -> None:
         script.pairwise(kind, max_tries=2)
 
 
+@both_clients
+def test_a_key_in_the_url_is_sent_and_never_told(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    sent: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["Authorization"])
+        if len(sent) == 2:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, content=ANSWER)
+
+    url = f"http://any:{KEY}@judge.test/prefix"
+    settings: dict[str, Any] = {"transport": httpx.MockTransport(handle), "max_tries": 1}
+
+    def ask() -> None:
+        if kind == "sync":
+            client = JudgeClient(url, **settings)
+            client.pairwise("p", "long", "s")
+            client.pairwise("p", "long", "s")
+
+        async def both() -> None:
+            async with AsyncJudgeClient(url, **settings) as client:
+                await client.pairwise("p", "long", "s")
+                await client.pairwise("p", "long", "s")
+
+        asyncio.run(both())
+
+    with pytest.raises(public.JudgeConnectionError, match=r"http://judge\.test/prefix") as caught:
+        ask()
+    assert sent == ["Basic " + base64.b64encode(f"any:{KEY}".encode()).decode()] * 2
+    assert KEY not in str(caught.value) and KEY not in caplog.text
+    for wrong in (f"http://any:{KEY}@host:x", f"ftp://any:{KEY}@host"):
+        with pytest.raises(ConfigError) as refused:
+            JudgeClient(wrong)
+        assert KEY not in str(refused.value)
+
+
 def test_changes_are_repeated_only_when_nothing_can_have_happened() -> None:
     entry = VersionEntry(judge=JUDGE, since="2026-01-02T03:04:05Z", by="rollback")
     done = httpx.Response(200, content=entry.model_dump_json())
@@ -404,6 +478,19 @@ class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self.closed = True
+
+
+class Breaks(Pieces):
+    """A body whose connection is lost after its pieces."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.pieces
+        raise httpx.ReadError("reset")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+        raise httpx.ReadError("reset")
 
 
 @both_clients
@@ -475,9 +562,30 @@ def test_the_parser_follows_the_standard() -> None:
 
 
 @both_clients
-def test_opening_a_stream_is_tried_again_but_not_a_broken_one(kind: str) -> None:
-    opened = httpx.Response(200, stream=Pieces(EVENTS))
-    assert collect(kind, failure(503, "overloaded_error"), opened) == ITEMS
+def test_a_stream_is_asked_for_again_until_its_first_event(kind: str) -> None:
+    lost = Breaks(b": hello\n\nevent: rationale\ndata: ")
+    detail = ErrorDetail(message="no replica", type="overloaded_error", code="engine_unavailable")
+    busy = Pieces(f"event: error\ndata: {ErrorBody(error=detail).model_dump_json()}\n\n".encode())
+    before: list[httpx.Response | Exception] = [
+        failure(503, "overloaded_error"),
+        httpx.ConnectError("refused"),
+        httpx.Response(200, stream=lost),
+        httpx.Response(200, stream=busy),
+    ]
+    assert collect(kind, *before, httpx.Response(200, stream=Pieces(EVENTS))) == ITEMS
+    assert lost.closed and busy.closed
+    five = [httpx.Response(200, stream=Breaks(b"")) for _ in range(5)]
+    with pytest.raises(public.JudgeConnectionError, match="broke off: ReadError: reset"):
+        collect(kind, *five)
+
+
+@both_clients
+def test_a_stream_that_breaks_after_its_first_event_is_not_begun_again(kind: str) -> None:
+    head = EVENTS.partition(b"event: judgment")[0]
+    lost = Breaks(head)
+    with pytest.raises(public.JudgeConnectionError):
+        collect(kind, httpx.Response(200, stream=lost))
+    assert lost.closed
     broken = Pieces(EVENTS.partition(b"event: judgment")[0])
     with pytest.raises(public.JudgeProtocolError, match="ended without a judgment"):
         collect(kind, httpx.Response(200, stream=broken))

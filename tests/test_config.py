@@ -17,7 +17,15 @@ from selfreward.config import (
     ScriptedConfig,
     TrainingConfig,
 )
-from selfreward.config_loading import dump_config, identity, known_keys, load_config, parse_config
+from selfreward.config_loading import (
+    dump_config,
+    identity,
+    known_keys,
+    load_config,
+    parse_as,
+    parse_config,
+)
+from selfreward.config_serving import ServiceConfig
 from selfreward.errors import ConfigError
 
 
@@ -94,6 +102,18 @@ def test_unknown_keys_of_an_optional_section_are_told_before_missing_ones() -> N
 )
 def test_a_wrong_value_names_its_key_and_what_was_given(override: str, said: str) -> None:
     assert said in refusal(override)
+
+
+def test_a_section_that_does_not_fit_is_not_quoted() -> None:
+    overrides = [
+        "serving.auth.enabled=false",
+        "serving.host=0.0.0.0",
+        "serving.review.database_url=postgresql://ada:secret@host/db",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        parse_as(ServiceConfig, {}, overrides, "serve")
+    assert "serving: auth.enabled=false is for loopback only" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from selfreward.config_serving import LimitsConfig
 from selfreward.engines.models import model_fingerprint
 from selfreward.serving.admin_wire import VersionHistory
 from selfreward.serving.judge_wire import PairwiseJudgment, RankJudgment, ScoreJudgment
@@ -109,12 +110,16 @@ def test_rewards_as_openrlhf_asks_for_them(client: TestClient) -> None:
     body = {
         "query": [prompt + GOOD, prompt + BAD],
         "prompts": [prompt, prompt],
-        "labels": [None] * 2,
+        "labels": [None, {"answer": 4}],
     }
     answer = client.post("/get_reward", json=body).json()
     assert answer["rewards"] == answer["scores"]
     assert answer["rewards"][0] > answer["rewards"][1]
-    assert answer["extra_logs"]["judge_failed"] == 0
+    assert answer["extra_logs"] == {"judge_failed": [0.0, 0.0]}
+    # Of several addresses all but the first get nothing to score.
+    nothing = client.post("/get_reward", json={"query": [], "prompts": [], "labels": []})
+    assert nothing.status_code == 200
+    assert nothing.json() == {"rewards": [], "scores": [], "extra_logs": {"judge_failed": []}}
 
 
 def test_a_text_that_cannot_be_scored_costs_the_batch_nothing(client: TestClient) -> None:
@@ -127,7 +132,7 @@ def test_a_text_that_cannot_be_scored_costs_the_batch_nothing(client: TestClient
     answer = sent.json()
     assert answer["rewards"][1:3] == [None, None]
     assert answer["rewards"][0] > answer["rewards"][3]
-    assert answer["extra_logs"]["judge_failed"] == 2
+    assert answer["extra_logs"] == {"judge_failed": [0.0, 1.0, 1.0, 0.0]}
     assert sent.headers["x-judge-version"] == "1"
     assert sent.headers["x-rubric"] == "pointwise_additive_short"
     asked = client.post("/get_reward?failed_reward=-1.5", json=body).json()
@@ -159,6 +164,8 @@ MISTAKES: list[tuple[str, dict[str, Any], int, str]] = [
     ("pairwise", PAIR | {"votes": 17}, 422, "too_many_votes"),
     ("pairwise", PAIR | {"rubric": "pairwise_verdict"}, 422, "unknown_rubric"),
     ("pairwise", PAIR | {"rubric": "pointwise_additive"}, 422, "wrong_rubric_kind"),
+    ("pairwise", PAIR | {"rubric": "x" * 101}, 422, "invalid_request"),
+    ("pairwise", PAIR | {"rubric": {"criteria": "x" * 4001}}, 422, "invalid_request"),
     ("pairwise", PAIR | {"first": ""}, 422, "invalid_request"),
     ("pairwise", PAIR | {"first": "  \n"}, 422, "blank_text"),
     ("pairwise", PAIR | {"first": "x" * 200_001}, 422, "text_too_long"),
@@ -199,6 +206,25 @@ def test_unknown_models_and_unspoken_fields(client: TestClient) -> None:
     )
     assert unspoken.status_code == 422
     assert "logprobs" in unspoken.json()["error"]["message"]
+
+
+def test_a_chats_schema_has_bounds_that_the_document_tells(client: TestClient) -> None:
+    def guided(schema: dict[str, Any]) -> Any:
+        form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+        turns = [{"role": "user", "content": "Hello?"}]
+        body = {"model": "judge", "messages": turns, "max_tokens": 8, "response_format": form}
+        return client.post("/v1/chat/completions", json=body)
+
+    assert guided({"type": "object", "properties": {}}).status_code == 200
+    refused = guided({"properties": {"a": {"$ref": "https://example.org/a.json"}}})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (422, "invalid_request")
+    assert error["param"] == "response_format.json_schema.schema"
+    assert error["message"].endswith("leads out of the schema; put what it names into $defs")
+    document = client.get("/openapi.json").json()["components"]["schemas"]
+    told = document["JsonSchemaFormat"]["properties"]["schema"]["description"]
+    assert told.startswith("At most 16384 characters of JSON and 32 levels deep")
+    assert document["ReviewAnswer"]["properties"]["task_id"]["maxLength"] == 200
 
 
 def test_promotion_and_rollback_change_what_answers(tmp_path: Path, tiny_model: Path) -> None:
@@ -244,6 +270,19 @@ def test_a_time_limit_is_an_outcome(tmp_path: Path, tiny_model: Path) -> None:
         judgment = client.post("/v1/judge/pairwise", json=PAIR | {"timeout_s": 0.05}).json()
     assert judgment["outcome"] == "timed_out"
     assert judgment["choice"] is None
+
+
+def test_an_answer_that_does_not_come_504_names_what_was_waited_for(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    config = serving_config(limits=LimitsConfig(request_timeout_s=0.1))
+    turns = [{"role": "user", "content": "Hello?"}]
+    with local_service(tiny_model, tmp_path, config, delay_s=5.0) as (client, _, _):
+        answer = client.post("/v1/chat/completions", json={"model": "judge", "messages": turns})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (504, "timed_out")
+    assert error["message"] == "no answer from the judge within 0.1 s"
+    assert int(answer.headers["retry-after"]) >= 2
 
 
 def test_health_needs_no_key_and_the_rest_does(

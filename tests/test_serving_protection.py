@@ -32,6 +32,7 @@ from selfreward.serving.judge_wire import PairwiseBatch, PairwiseRequest
 from selfreward.serving.keys import Caller, add_key, revoke_key
 from selfreward.serving.middleware import BodyLimit, install_middleware
 from selfreward.serving.rate_limits import RateLimiter
+from selfreward.serving.telemetry import Measured, Telemetry
 from selfreward.serving.wire import ErrorBody
 
 SECRET = "the text under judgment"
@@ -481,8 +482,10 @@ def test_a_full_queue_503_and_a_place_after_it(make: Make) -> None:
     assert service.access.admission.num_refused == 1
 
 
-def test_who_has_no_key_or_no_place_is_refused_before_the_body_arrives(make: Make) -> None:
-    service = make(limits={"max_queued": 1})
+def test_who_has_no_key_no_place_or_too_high_a_rate_is_refused_before_the_body_arrives(
+    make: Make, log: Callable[[], str]
+) -> None:
+    service = make(limits={"max_queued": 1, "rate": "3/minute"})
 
     async def answer(path: str, key: str | None, method: str = "POST") -> tuple[int, int]:
         """Status, and the places taken while the body is waited for, of which nothing comes."""
@@ -523,9 +526,39 @@ def test_who_has_no_key_or_no_place_is_refused_before_the_body_arrives(make: Mak
         assert await answer("/page", None, "GET") == (200, 1)
         async with service.access.admission.admit():
             assert await answer("/reading", service.user) == (503, 1)
+            assert await answer("/reading", service.user) == (503, 1)
+        # The fourth within a minute, though two of the three before were refused.
+        assert await answer("/reading", service.user) == (429, 1)
+        assert await answer("/reading", service.admin) == (-1, 1)
 
     asyncio.run(scenario())
     assert service.access.admission.in_flight == 0
+    (too_many,) = [line for line in log().splitlines() if " 429 " in line]
+    assert " caller=ci " in too_many
+
+
+def test_without_keys_the_rate_and_the_host_are_looked_at_before_the_body_arrives(
+    make: Make,
+) -> None:
+    service = make(auth={"enabled": False}, limits={"rate": "1/day"})
+
+    asked_for: list[str] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        asked_for.append("the body")
+        yield b"{}"
+
+    def refused(**headers: str) -> httpx.Response:
+        answer: httpx.Response = service.send(
+            "POST", "/reading", None, content=body(), headers=JSON | headers
+        )
+        return answer
+
+    refusal(refused(host="evil.example"), 403, "other_host")
+    refusal(refused(**{"sec-fetch-site": "cross-site"}), 403, "other_site")
+    assert service.send("POST", "/judge", None, json=PAIR).status_code == 200
+    refusal(refused(), 429, "rate_limited")
+    assert asked_for == []
 
 
 def test_a_stream_holds_its_place_to_its_end(make: Make) -> None:
@@ -559,6 +592,37 @@ def test_the_time_to_wait_is_the_median_of_the_last_ones() -> None:
         return admission.retry_after_s
 
     assert asyncio.run(slow()) == 60
+
+
+def test_what_is_counted_has_the_routes_template_however_it_ends(make: Make) -> None:
+    service = make(limits={"rate": "2/day"})
+    telemetry = Telemetry()
+    service.app.add_middleware(Measured, telemetry=telemetry)
+
+    @service.app.get("/items/{name:path}", dependencies=[Depends(require("user"))])
+    async def item(name: str) -> str:
+        return name
+
+    service.send("GET", "/items/a/b")
+    service.send("GET", "/items/c")
+    service.send("GET", "/items/d")  # beyond the rate
+    service.send("GET", "/items/e", None)
+    service.send("POST", "/items/f")
+    for path in ("/nowhere/1", "/nowhere/2", "/static/x"):
+        service.send("GET", path)
+    counted = {
+        (sample.labels["route"], sample.labels["status"]): sample.value
+        for family in telemetry.requests.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+    assert counted == {
+        ("/items/{name:path}", "200"): 2,
+        ("/items/{name:path}", "429"): 1,
+        ("/items/{name:path}", "401"): 1,
+        ("/items/{name:path}", "405"): 1,
+        ("none", "404"): 3,
+    }
 
 
 # Failures of our own.

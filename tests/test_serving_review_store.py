@@ -3,17 +3,21 @@ database: its review tables are dropped."""
 
 import os
 import sqlite3
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import URL, create_engine
+from sqlalchemy.exc import OperationalError
 
 from selfreward.errors import ConfigError, DataError
 from selfreward.metrics.agreement import Comparison, ComparisonLabel, cohen_kappa
 from selfreward.records import Message
+from selfreward.serving.review import tables
 from selfreward.serving.review.agreement import agreement_report, item_verdicts
 from selfreward.serving.review.blind import blind_task
 from selfreward.serving.review.items import (
@@ -287,6 +291,9 @@ def test_one_reviewer_in_eight_windows_loses_no_change(store: ReviewStore) -> No
         ("mysql://user:secret@host/db", "use sqlite or postgresql, not mysql"),
         ("postgresql+pg8000://user:secret@host/db", "needs the Python package pg8000"),
         ("postgresql+nonsense://user:secret@host/db", "nonsense"),
+        ("postgresql://user:x@host:secret/db", "no database URL"),
+        ("mysql://user:x@secret@host/db", "mysql://host/…: use sqlite or postgresql"),
+        ("mysql://user@host/db?password=secret", "use sqlite or postgresql, not mysql"),
     ],
 )
 def test_a_url_that_does_not_open_is_one_clear_line(bad: str, message: str) -> None:
@@ -295,7 +302,47 @@ def test_a_url_that_does_not_open_is_one_clear_line(bad: str, message: str) -> N
     line = str(caught.value)
     assert line.startswith("review.database_url")
     assert "\n" not in line
-    assert "secret" not in line
+    # Nor in what a traceback would show, as a replica's log does.
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("url", ["postgresql://ada:secret@host/db?sslpassword=secret2"])
+def test_a_driver_that_repeats_the_url_is_not_quoted(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(url: URL, **options: Any) -> Any:
+        whole = url.render_as_string(hide_password=False)
+        raise OperationalError("", {}, RuntimeError(f"no connection to {whole}"))
+
+    monkeypatch.setattr(tables, "create_engine", refuses)
+    with pytest.raises(ConfigError) as caught:
+        ReviewStore(url)
+    assert "no connection to postgresql://ada:…@host/db?sslpassword=…" in str(caught.value)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments"),
+    [
+        ("postgresql://host/db", {"connect_timeout": 10}),
+        ("postgresql+psycopg://host/db", {"connect_timeout": 10}),
+        ("postgresql://host/db?connect_timeout=3", {}),
+        ("postgresql+pg8000://host/db", {}),
+    ],
+)
+def test_a_server_that_does_not_answer_is_not_waited_for_long(
+    url: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def opens(url: URL, **options: Any) -> Any:
+        seen.append(options["connect_args"])
+        raise OperationalError("", {}, RuntimeError("no server"))
+
+    monkeypatch.setattr(tables, "create_engine", opens)
+    with pytest.raises(ConfigError, match="no server"):
+        ReviewStore(url)
+    assert seen == [arguments]
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The web page in a real browser: what a person meets there."""
+"""The web page in a real browser, on a service of fixed answers: what a person meets there."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -7,7 +7,14 @@ import pytest
 
 from selfreward.serving.judge_wire import PairwiseRequest, RankRequest
 from tests.web_page_browser import fill_pair, open_browser, text_of, wait_for, watched_page
-from tests.web_page_service import FORGED, Server, Service, make_task, pair_tasks
+from tests.web_page_service import (
+    FORGED,
+    Server,
+    Service,
+    make_app,
+    make_task,
+    pair_tasks,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -22,7 +29,8 @@ def browser() -> "Iterator[Browser]":
 @pytest.fixture
 def service() -> Iterator[Service]:
     service = Service()
-    with Server(service, prefix="/judge"):
+    with Server(make_app(service), prefix="/judge") as server:
+        service.base = server.base
         yield service
 
 

@@ -263,16 +263,17 @@ def make_app(service: Service) -> FastAPI:
 
 
 class Server:
-    """The app on a free loopback port, under a prefix as a proxy would give it one."""
+    """An app on a free loopback port, under a prefix as a proxy would give it one."""
 
-    def __init__(self, service: Service, prefix: str = "") -> None:
-        outer = FastAPI()
-        outer.mount(prefix, make_app(service))
+    def __init__(self, app: FastAPI, prefix: str = "") -> None:
+        # The lifespan of an app that is mounted in another one is never run.
+        outer = FastAPI() if prefix else app
+        if prefix:
+            outer.mount(prefix, app)
         # Bound before the server starts, so that nobody else can take the port in between.
         listener = socket.create_server(("127.0.0.1", 0))
-        service.base = f"http://127.0.0.1:{listener.getsockname()[1]}{prefix}/"
-        config = uvicorn.Config(outer, log_level="warning", lifespan="off")
-        self._server = uvicorn.Server(config)
+        self.base = f"http://127.0.0.1:{listener.getsockname()[1]}{prefix}/"
+        self._server = uvicorn.Server(uvicorn.Config(outer, log_level="warning"))
         self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True)
 
     def __enter__(self) -> "Server":

@@ -9,6 +9,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import aclosing
 from typing import Any, Literal, Self, Unpack
 
 import httpx
@@ -16,14 +17,15 @@ import tenacity
 
 from selfreward.client import calls
 from selfreward.client.calls import Answer, Chunk, JudgeOptions, Judgments, Piece, PromptLike, Route
-from selfreward.client.errors import JudgeProtocolError
-from selfreward.client.events import EventParser, ScoreStreamItem, StreamItem, read_items
+from selfreward.client.errors import JudgeError
+from selfreward.client.events import ScoreStreamItem, StreamItem, items_of_async
 from selfreward.client.transport import (
     PROBE_TIMEOUT_S,
     Deadline,
     Settings,
     error_of_response,
     key_or_environment,
+    may_split,
     own_errors,
     probe_says,
     read_answer,
@@ -85,7 +87,10 @@ class AsyncJudgeClient:
         self._max_in_flight = max_in_flight
         self._sleep = sleep
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=self.settings.headers(), transport=transport
+            base_url=self.settings.address,
+            auth=self.settings.auth,
+            headers=self.settings.headers(),
+            transport=transport,
         )
 
     async def pairwise(
@@ -205,9 +210,9 @@ class AsyncJudgeClient:
     async def _each(self, route: Route[Judgments], chunks: list[Chunk]) -> list[Judgments]:
         gate = asyncio.Semaphore(self._max_in_flight)
 
-        async def one(chunk: Chunk) -> Judgments:
+        async def one(chunk: Chunk) -> list[Judgments]:
             async with gate:
-                return read_judgments(route, await self._fetch(route, chunk.content), chunk)
+                return await self._judged(route, chunk)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -215,7 +220,15 @@ class AsyncJudgeClient:
         except ExceptionGroup as failed:
             # The first one cancelled the rest, so that it is the one to tell.
             raise failed.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return [answer for task in tasks for answer in task.result()]
+
+    async def _judged(self, route: Route[Judgments], chunk: Chunk) -> list[Judgments]:
+        try:
+            return [read_judgments(route, await self._fetch(route, chunk.content), chunk)]
+        except JudgeError as error:
+            if not may_split(error, chunk):
+                raise
+        return [answer for half in chunk.halves() for answer in await self._judged(route, half)]
 
     async def _call(self, route: Route[Answer], content: bytes = b"") -> Answer:
         return read_answer(route, await self._fetch(route, content))
@@ -240,28 +253,20 @@ class AsyncJudgeClient:
     ) -> AsyncGenerator[Piece | Answer, None]:
         total = Deadline.after(self.settings.total_timeout_s)
 
-        async def attempt() -> httpx.Response:
-            return await self._open(route, content, total.within(self.settings.timeout_s))
+        async def attempt() -> tuple[Piece | Answer, AsyncGenerator[Piece | Answer, None]]:
+            deadline = total.within(self.settings.timeout_s)
+            response = await self._open(route, content, deadline)
+            items = items_of_async(response, route, deadline)
+            return await anext(items), items
 
         with own_errors(self.settings):
-            response: httpx.Response = await self._retrying(route)(attempt)
-            try:
-                deadline = total.within(self.settings.timeout_s)
-                parser = EventParser()
-                pieces = response.aiter_bytes()
-                while True:
-                    async with until(deadline):
-                        data = await anext(pieces, None)
-                    if data is None:
-                        raise JudgeProtocolError(
-                            f"the stream of {route.path} ended without a judgment"
-                        )
-                    for item in read_items(parser, data, route):
-                        yield item
-                        if isinstance(item, route.answer):
-                            return
-            finally:
-                await response.aclose()
+            opened: tuple[Piece | Answer, AsyncGenerator[Piece | Answer, None]]
+            opened = await self._retrying(route)(attempt)
+            first, items = opened
+            async with aclosing(items):
+                yield first
+                async for item in items:
+                    yield item
 
     async def _open(self, route: Route[Any], content: bytes, deadline: Deadline) -> httpx.Response:
         """An answer under status 200, its body not read yet."""

@@ -112,14 +112,22 @@ READY_PATH = "/readyz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A body with several requests.
+    """Several requests, each as JSON, that are sent in one body.
 
     Example:
-        Chunk(content=b'{"batch":[{"prompt":"2+2?","response":"4"}]}', num_requests=1)
+        Chunk(requests=(b'{"prompt":"2+2?","response":"4"}',))
     """
 
-    content: bytes
-    num_requests: int
+    requests: tuple[bytes, ...]
+
+    @property
+    def content(self) -> bytes:
+        return _BATCH_HEAD + b",".join(self.requests) + _BATCH_TAIL
+
+    def halves(self) -> "tuple[Chunk, Chunk]":
+        """The same of at least two requests in two bodies, in order."""
+        middle = len(self.requests) // 2
+        return Chunk(requests=self.requests[:middle]), Chunk(requests=self.requests[middle:])
 
 
 def pairwise_request(
@@ -183,16 +191,12 @@ def _chunks(encoded: list[bytes], max_batch: int, room: int) -> Iterator[Chunk]:
     for one in encoded:
         # The comma between two requests is counted with the one after it.
         if held and (len(held) == max_batch or size + 1 + len(one) > room):
-            yield _joined(held)
+            yield Chunk(requests=tuple(held))
             held, size = [], 0
         size += len(one) + (1 if held else 0)
         held.append(one)
     if held:
-        yield _joined(held)
-
-
-def _joined(encoded: list[bytes]) -> Chunk:
-    return Chunk(content=_BATCH_HEAD + b",".join(encoded) + _BATCH_TAIL, num_requests=len(encoded))
+        yield Chunk(requests=tuple(held))
 
 
 def _prompt(prompt: PromptLike) -> str | list[Any]:

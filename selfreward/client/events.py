@@ -6,13 +6,15 @@ may stand unescaped inside JSON, so that bytes are split here.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from dataclasses import dataclass
 
+import httpx
 from pydantic import ValidationError
 
 from selfreward.client.calls import Answer, Piece, StreamRoute
 from selfreward.client.errors import JudgeProtocolError, error_of_detail, problems_of
+from selfreward.client.transport import Deadline, until
 from selfreward.serving.judge_wire import (
     PairwiseJudgment,
     RationaleDelta,
@@ -109,3 +111,49 @@ def _read(event: ServerEvent, route: StreamRoute[Answer, Piece]) -> Piece | Answ
             f"event {event.name!r} of the stream cannot be read: {problems_of(error)}"
         ) from error
     return None
+
+
+def items_of(
+    response: httpx.Response, route: StreamRoute[Answer, Piece], deadline: Deadline
+) -> Generator[Piece | Answer, None, None]:
+    """Yields what an answer's stream holds, up to the judgment; it never ends without one. Closes
+    the answer however it ends.
+
+    Raises:
+        JudgeError: as `read_items`, and JudgeTimeoutError past the deadline.
+    """
+    try:
+        parser = EventParser()
+        for data in response.iter_bytes():
+            deadline.left()
+            for item in read_items(parser, data, route):
+                yield item
+                if isinstance(item, route.answer):
+                    return
+        raise _no_judgment(route)
+    finally:
+        response.close()
+
+
+async def items_of_async(
+    response: httpx.Response, route: StreamRoute[Answer, Piece], deadline: Deadline
+) -> AsyncGenerator[Piece | Answer, None]:
+    """The same for a caller with an event loop."""
+    try:
+        parser = EventParser()
+        pieces = response.aiter_bytes()
+        while True:
+            async with until(deadline):
+                data = await anext(pieces, None)
+            if data is None:
+                raise _no_judgment(route)
+            for item in read_items(parser, data, route):
+                yield item
+                if isinstance(item, route.answer):
+                    return
+    finally:
+        await response.aclose()
+
+
+def _no_judgment(route: StreamRoute[Answer, Piece]) -> JudgeProtocolError:
+    return JudgeProtocolError(f"the stream of {route.path} ended without a judgment")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Literal, Self, Unpack
 
 import httpx
@@ -9,14 +10,15 @@ import tenacity
 
 from selfreward.client import calls
 from selfreward.client.calls import Answer, Chunk, JudgeOptions, Judgments, Piece, PromptLike, Route
-from selfreward.client.errors import JudgeProtocolError
-from selfreward.client.events import EventParser, ScoreStreamItem, StreamItem, read_items
+from selfreward.client.errors import JudgeError
+from selfreward.client.events import ScoreStreamItem, StreamItem, items_of
 from selfreward.client.transport import (
     PROBE_TIMEOUT_S,
     Deadline,
     Settings,
     error_of_response,
     key_or_environment,
+    may_split,
     own_errors,
     probe_says,
     read_answer,
@@ -49,8 +51,9 @@ class JudgeClient:
         total_timeout_s: seconds for all tries of a call and the waits between them; of each chunk
             of a batch.
         max_tries: tries of a call.
-        max_batch: requests sent together, at most what the service allows.
-        max_body_bytes: size of a body of several requests, at most what the service allows.
+        max_batch: requests sent together. A batch of more is cut into chunks, and a chunk that the
+            service finds too large into halves, in order.
+        max_body_bytes: size of a body of several requests.
         transport: where requests go instead of the network, e.g. in tests.
         sleep: how to wait between two tries.
 
@@ -136,8 +139,8 @@ class JudgeClient:
     ) -> Generator[StreamItem, None, None]:
         """What the judge writes as it writes it, and the judgment as the last item.
 
-        Only the opening of the stream is tried again; one that breaks raises, since what was given
-        cannot be taken back. Closing the generator closes the connection.
+        The stream is asked for again until its first item is there; one that breaks later raises,
+        since what was given cannot be taken back. Closing the generator closes the connection.
         """
         options = JudgeOptions(rationale=True) | options
         request = calls.pairwise_request(prompt, first, second, options)
@@ -196,7 +199,8 @@ class JudgeClient:
 
     def _connect(self) -> httpx.Client:
         return httpx.Client(
-            base_url=self.settings.base_url,
+            base_url=self.settings.address,
+            auth=self.settings.auth,
             headers=self.settings.headers(),
             transport=self._transport,
         )
@@ -209,8 +213,16 @@ class JudgeClient:
             max_body_bytes=self.settings.max_body_bytes,
         )
 
-    def _each(self, route: Route[Judgments], chunks: list[Chunk]) -> list[Judgments]:
-        return [read_judgments(route, self._fetch(route, c.content), c) for c in chunks]
+    def _each(self, route: Route[Judgments], chunks: Iterable[Chunk]) -> list[Judgments]:
+        return [answer for chunk in chunks for answer in self._judged(route, chunk)]
+
+    def _judged(self, route: Route[Judgments], chunk: Chunk) -> list[Judgments]:
+        try:
+            return [read_judgments(route, self._fetch(route, chunk.content), chunk)]
+        except JudgeError as error:
+            if not may_split(error, chunk):
+                raise
+        return self._each(route, chunk.halves())
 
     def _call(self, route: Route[Answer], content: bytes = b"") -> Answer:
         return read_answer(route, self._fetch(route, content))
@@ -234,23 +246,16 @@ class JudgeClient:
     ) -> Generator[Piece | Answer, None, None]:
         total = Deadline.after(self.settings.total_timeout_s)
 
-        def attempt() -> httpx.Response:
-            return self._open(route, content, total.within(self.settings.timeout_s))
+        def attempt() -> tuple[Piece | Answer, Generator[Piece | Answer, None, None]]:
+            deadline = total.within(self.settings.timeout_s)
+            items = items_of(self._open(route, content, deadline), route, deadline)
+            return next(items), items
 
         with own_errors(self.settings):
-            response = self._retrying(route)(attempt)
-            try:
-                deadline = total.within(self.settings.timeout_s)
-                parser = EventParser()
-                for data in response.iter_bytes():
-                    deadline.left()
-                    for item in read_items(parser, data, route):
-                        yield item
-                        if isinstance(item, route.answer):
-                            return
-                raise JudgeProtocolError(f"the stream of {route.path} ended without a judgment")
-            finally:
-                response.close()
+            first, items = self._retrying(route)(attempt)
+            with closing(items):
+                yield first
+                yield from items
 
     def _open(self, route: Route[Any], content: bytes, deadline: Deadline) -> httpx.Response:
         """An answer under status 200, its body not read yet."""

@@ -1,9 +1,9 @@
 """What both clients share about HTTP: headers, time limits, tries, and reading an answer.
 
 A judgment changes nothing at the service, so asking again is safe. Asked again are requests that
-found no connection or lost it, and those answered with 429, 502, 503 or 504; all other answers
-from 400 on are final. A read that ran out of time is not repeated: the service is at work on it,
-and a second one would only add to its load.
+found no connection or lost it (a stream only before its first event), and those answered with 429,
+502, 503 or 504; all other answers from 400 on are final. A read that ran out of time is not
+repeated: the service is at work on it, and a second one would only add to its load.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from selfreward.client.errors import (
     JudgeError,
     JudgeProtocolError,
     JudgeTimeoutError,
+    OverloadedError,
     error_of_answer,
     problems_of,
 )
@@ -35,6 +36,8 @@ API_KEY = "SELFREWARD_API_KEY"
 RETRIED_STATUS = (429, 502, 503, 504)
 NOT_ACTED_ON_STATUS = (429,)
 """Answers that say for certain that nothing was done."""
+TOO_MUCH = ("batch_too_large", "body_too_large", "too_many_draws", "too_many_characters")
+"""The service's words for what it takes in several requests but not in one."""
 LOST = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 PROBE_TIMEOUT_S = 5.0
@@ -51,7 +54,7 @@ class Settings:
             total_timeout_s=900.0, max_tries=5, max_batch=64, max_body_bytes=2_000_000)
     """
 
-    base_url: str
+    base_url: str = field(repr=False)
     api_key: str | None = field(repr=False)
     timeout_s: float
     """Of one try, from connecting to the last byte."""
@@ -64,13 +67,26 @@ class Settings:
     def __post_init__(self) -> None:
         try:
             url = httpx.URL(self.base_url)
-        except httpx.InvalidURL as error:
-            raise ConfigError(f"base_url={self.base_url!r} is no URL: {error}") from None
+        except httpx.InvalidURL:
+            # What is in it cannot be told from a key.
+            raise ConfigError("base_url is no URL; it looks like http://127.0.0.1:8000") from None
         if url.scheme not in ("http", "https") or not url.host:
-            raise ConfigError(f"base_url={self.base_url!r} should look like http://127.0.0.1:8000")
+            raise ConfigError(f"base_url={self.address!r} should look like http://127.0.0.1:8000")
         for name in ("timeout_s", "total_timeout_s", "max_tries", "max_batch", "max_body_bytes"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
+
+    @property
+    def address(self) -> str:
+        """The URL without the key that may stand in it, as in `http://any:KEY@host`: it is what is
+        told in errors and in httpx's own log."""
+        return str(httpx.URL(self.base_url).copy_with(userinfo=b""))
+
+    @property
+    def auth(self) -> tuple[str, str] | None:
+        """Name and key that stand in the URL."""
+        url = httpx.URL(self.base_url)
+        return (url.username, url.password) if url.userinfo else None
 
     def headers(self) -> dict[str, str]:
         key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
@@ -148,7 +164,8 @@ def retry_policy(settings: Settings, route: Route[Answer]) -> RetryPolicy:
 
 def may_repeat(error: BaseException) -> bool:
     if isinstance(error, JudgeError):
-        return error.status in RETRIED_STATUS
+        # Inside a stream that has told nothing else yet an error has no status.
+        return error.status in RETRIED_STATUS or isinstance(error, OverloadedError)
     return isinstance(error, LOST + NEVER_SENT)
 
 
@@ -193,11 +210,11 @@ def own_errors(settings: Settings) -> Iterator[None]:
         yield
     except httpx.TimeoutException as error:
         raise JudgeTimeoutError(
-            f"{settings.base_url} did not answer in time ({type(error).__name__})"
+            f"{settings.address} did not answer in time ({type(error).__name__})"
         ) from error
     except httpx.HTTPError as error:
         raise JudgeConnectionError(
-            f"{settings.base_url} cannot be reached, or broke off:"
+            f"{settings.address} cannot be reached, or broke off:"
             f" {type(error).__name__}: {error}; is the service running there?"
         ) from error
 
@@ -220,11 +237,16 @@ def read_answer(route: Route[Answer], body: bytes) -> Answer:
 def read_judgments(route: Route[Judgments], body: bytes, chunk: Chunk) -> Judgments:
     """The answer to a chunk, which must hold one judgment for each request."""
     answer = read_answer(route, body)
-    if len(answer.batch) != chunk.num_requests:
+    if len(answer.batch) != len(chunk.requests):
         raise JudgeProtocolError(
-            f"{route.path} answered {len(answer.batch)} judgments to {chunk.num_requests} requests"
+            f"{route.path} answered {len(answer.batch)} judgments to {len(chunk.requests)} requests"
         )
     return answer
+
+
+def may_split(error: JudgeError, chunk: Chunk) -> bool:
+    """Whether a chunk that was refused may be taken in two halves."""
+    return error.code in TOO_MUCH and len(chunk.requests) > 1
 
 
 def probe_says(response: httpx.Response) -> bool:

@@ -1,7 +1,8 @@
-"""What a route depends on to be let in: a key of the right role, the rate, a place in the queue.
+"""Who is let in: a known key, its rate and its role, and a place in the queue.
 
 Routes say `Depends(require("user"))` and, where the engine has work to do, `Depends(admitted)`;
-`install_access` gives an application what these need.
+`install_access` gives an application what these need. `guard.Guard` reads both and asks what the
+headers alone can tell, by `let_in`, before a body is read.
 """
 
 import base64
@@ -66,14 +67,12 @@ def install_access(app: FastAPI, access: Access) -> None:
 
 
 class Require:
-    """A dependency that gives the `Caller`; an admin's key serves as a user's too.
-
-    A key comes as `Authorization: Bearer KEY`, or as the password of `Basic`, which is what an
-    address `http://any:KEY@host/…` is turned into by clients that cannot be given headers.
+    """A dependency that gives the `Caller` whom the guard has let in; an admin's key serves as a
+    user's too.
 
     Raises (the dependency):
-        ApiError: 401 without a key or with one that is not known, 403 with one of the wrong role,
-            429 beyond the rate, 503 where keys or rate cannot be looked up.
+        ApiError: 403 for a caller of the wrong role. Where no guard stands before the route nobody
+            has been let in, and it fails.
     """
 
     def __init__(self, role: Role) -> None:
@@ -82,21 +81,10 @@ class Require:
     async def __call__(
         self,
         request: Request,
+        # For the OpenAPI document, which then says where a key goes.
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
     ) -> Caller:
-        access: Access = request.app.state.access
-        if bearer is None:
-            _refuse_other_sites(request, access.origins)
-        if access.keys is None:
-            _refuse_other_hosts(request)
-            who = Caller(name="anonymous", role="admin")
-            counted = f"host:{request.client.host if request.client else 'unknown'}"
-        else:
-            who = identified(access.keys, request.headers)
-            counted = f"key:{who.name}"
-        request.state.caller = who.name
-        if access.limiter is not None:
-            await access.limiter.count(counted)
+        who: Caller = request.state.caller
         if self._role == "admin" and who.role != "admin":
             raise api_error(403, "admin_only", "this route wants an admin's key")
         return who
@@ -112,9 +100,34 @@ async def admitted() -> None:
     the answer is sent, a stream to its end (`guard.Guard`)."""
 
 
-def identified(keys: KeyRing, headers: Headers) -> Caller:
-    """Whose key a request carries. Raises ApiError: 401, or 503 where keys cannot be looked up."""
-    token = _token(headers)
+async def let_in(access: Access, request: Request) -> None:
+    """Finds out who sends a request, by its headers alone, and counts it.
+
+    A key comes as `Authorization: Bearer KEY`, or as the password of `Basic`, which is what an
+    address `http://any:KEY@host/…` is turned into by clients that cannot be given headers.
+    `request.state.caller` is the `Caller`, of a request that comes too often as well.
+
+    Raises:
+        ApiError: 401 without a key or with one that is not known, 403 for pages of other sites and,
+            without keys, for other hosts, 429 beyond the rate, 503 where keys or rate cannot be
+            looked up.
+    """
+    scheme, token = _sent_key(request.headers)
+    if scheme != "bearer" or not token:
+        _refuse_other_sites(request, access.origins)
+    if access.keys is None:
+        _refuse_other_hosts(request)
+        who = Caller(name="anonymous", role="admin")
+        counted = f"host:{request.client.host if request.client else 'unknown'}"
+    else:
+        who = _identified(access.keys, token)
+        counted = f"key:{who.name}"
+    request.state.caller = who
+    if access.limiter is not None:
+        await access.limiter.count(counted)
+
+
+def _identified(keys: KeyRing, token: str) -> Caller:
     if not token:
         message = "no API key: send the header `Authorization: Bearer sr-…`"
         raise api_error(401, "missing_api_key", message, headers=_CHALLENGE)
@@ -131,16 +144,16 @@ def identified(keys: KeyRing, headers: Headers) -> Caller:
     return who
 
 
-def _token(headers: Headers) -> str | None:
+def _sent_key(headers: Headers) -> tuple[str, str]:
+    """The scheme in small letters, and the key; empty where none can be read."""
     scheme, _, sent = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return sent.strip()
-    if scheme.lower() != "basic":
-        return None
-    try:
-        return base64.b64decode(sent.strip(), validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
-        return None
+    scheme, sent = scheme.lower(), sent.strip()
+    if scheme == "basic":
+        try:
+            return scheme, base64.b64decode(sent, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return scheme, ""
+    return scheme, sent if scheme == "bearer" else ""
 
 
 def _refuse_other_hosts(request: Request) -> None:

@@ -11,7 +11,7 @@ class PromoteRequest(Wire):
     """Exactly one of the two: an iteration of the run that is served, or a model."""
 
     iteration: Annotated[int, Field(ge=0)] | None = None
-    model: Text | None = None
+    model: Annotated[Text, Field(max_length=4096)] | None = None
     """A folder, URL or hub id of the same architecture as the served model."""
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from selfreward.serving.judge_wire import (
     RankRequest,
     RationalePiece,
     RewardAnswer,
+    RewardLogs,
     RewardRequest,
     ScoreBatch,
     ScoreJudgment,
@@ -180,7 +181,8 @@ async def get_reward(
 
     With `prompts`, each text begins with its prompt, which is taken off; without them the whole
     text is judged as a response to the request to be helpful. A text that is blank, too long or
-    not scored by the judge has null, or `failed_reward` where the caller gives one.
+    not scored by the judge has null, or `failed_reward` where the caller gives one, and 1 in
+    `extra_logs.judge_failed`.
     """
     prompts = body.prompts if body.prompts is not None else [""] * len(body.query)
     if len(prompts) != len(body.query):
@@ -195,10 +197,7 @@ async def get_reward(
     judged = await _judged(service, request, asked, ScoreJudgment) if asked else []
     left = iter(judged)
     scores = [None if r is None else next(left).score for r in requests]
-    known = [s for s in scores if s is not None]
-    logs = {"judge_failed": float(len(scores) - len(known))}
-    if known:
-        logs["judge_score"] = sum(known) / len(known)
+    logs = RewardLogs(judge_failed=[float(s is None) for s in scores])
     if judged:
         name_judge(response, judged[0].judge, judged[0].rubric)
     filled = [failed_reward if s is None else s for s in scores]

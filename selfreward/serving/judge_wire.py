@@ -4,7 +4,7 @@ A judgment that failed is an answer with an `outcome` and a `detail`, under stat
 was right, the judge was not able.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     ConfigDict,
@@ -37,6 +37,9 @@ Prompt = Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_
 """The task: one user turn as a text, or the conversation up to and including a user turn."""
 
 
+RubricId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
 class InlineRubric(Wire):
     """A rubric of the caller's own: what the judge is told about quality.
 
@@ -60,7 +63,7 @@ class InlineRubric(Wire):
 class Options(Wire):
     """How a judgment is made; the same for every route."""
 
-    rubric: str | InlineRubric | None = None
+    rubric: RubricId | InlineRubric | None = None
     """The id of a rubric of this service, or one of the caller's own; None is the route's usual
     one. A named rubric also settles whether there is a rationale."""
     votes: Annotated[int, Field(ge=1)] = 1
@@ -253,19 +256,29 @@ class RankJudgments(Wire):
 
 class RewardRequest(Wire):
     """What OpenRLHF's remote reward model client sends to `/get_reward`: whole texts, and from
-    some versions on their prompts and labels beside them."""
+    some versions on their prompts and labels beside them. One that knows several addresses sends
+    the ones it has no texts for an empty list."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
-    query: Annotated[list[Unicode], Field(min_length=1)]
+    query: list[Unicode]
     prompts: list[Unicode] | None = None
-    labels: list[str | None] | None = None
+    labels: list[Any] | None = None
+    """Whatever the data set holds; not read."""
+
+
+class RewardLogs(Wire):
+    """Numbers that OpenRLHF logs beside the rewards. It puts those of all samples together, so that
+    each is a list with one number a text, never null, and every answer has all of them."""
+
+    judge_failed: list[float]
+    """1 for a text that has no score, else 0."""
 
 
 class RewardAnswer(Wire):
-    """`rewards` as OpenRLHF reads it. A text the judge could not score has null, or the number that
-    the caller asked for with `failed_reward`; `extra_logs["judge_failed"]` counts them."""
+    """`rewards` as OpenRLHF reads it, one a text. A text the judge could not score has null, or the
+    number that the caller asked for with `failed_reward`."""
 
     rewards: list[float | None]
     scores: list[float | None]
-    extra_logs: dict[str, float]
+    extra_logs: RewardLogs

@@ -52,7 +52,7 @@ _PAGE_TYPES = ("text/html", "text/css", "text/javascript", "image/", "font/")
 
 def install_middleware(app: FastAPI, config: ServingConfig) -> None:
     """Puts the layers around an application, from the outside in: id, headers and log; CORS, if
-    any origin is let in; the last resort for errors; keys and places; the bound on bodies."""
+    any origin is let in; the last resort for errors; callers and places; the bound on bodies."""
     limits = config.limits
     # The one added last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
@@ -109,6 +109,7 @@ class Envelope:
         try:
             await self._app(scope, receive, framed)
         finally:
+            caller = state.get("caller")
             _LOG.info(
                 "%s %s %d %.1fms caller=%s request_id=%s",
                 quote(scope["method"])[:16],
@@ -116,7 +117,7 @@ class Envelope:
                 quote(scope["path"])[:200],
                 status,
                 (time.perf_counter() - start) * 1000,
-                state.get("caller", "-"),
+                "-" if caller is None else caller.name,
                 request_id,
             )
 

@@ -9,10 +9,18 @@ import json
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from selfreward.engines.protocol import GenerationRequest, Sampling
 from selfreward.records import Message
+from selfreward.serving.schema_bounds import MAX_SCHEMA_CHARS, MAX_SCHEMA_DEPTH, check_schema
 from selfreward.serving.wire import MAX_MESSAGES, Unicode
 
 _UNSPOKEN = (
@@ -65,7 +73,13 @@ class ChatTurn(_Open):
 
 
 class JsonSchemaFormat(_Open):
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: Annotated[dict[str, Any], AfterValidator(check_schema)] = Field(
+        alias="schema",
+        description=(
+            f"At most {MAX_SCHEMA_CHARS} characters of JSON and {MAX_SCHEMA_DEPTH} levels deep; a"
+            " `$ref` stays within it."
+        ),
+    )
 
 
 class ResponseFormat(_Open):

@@ -54,7 +54,7 @@ class ReviewDesk:
                 async with asyncio.timeout(STORE_TIMEOUT_S):
                     return await asyncio.to_thread(function)
             except TimeoutError:
-                message = "the review store did not answer"
+                message = f"the review store did not answer within {STORE_TIMEOUT_S:g} s"
                 raise api_error(504, "timed_out", message, retry_after_s=5) from None
             except (SQLAlchemyError, StorageError) as error:
                 _log.error("the review store failed: %s", type(error).__name__)

@@ -13,6 +13,9 @@ from selfreward.serving.wire import ChatMessage, JudgeVersion, Unicode, Wire
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Z]$")]
 """The letter a response is shown under: A, B, …"""
+MAX_LABELS = 26
+Labels = Annotated[list[Label], Field(max_length=MAX_LABELS)]
+TaskId = Annotated[Unicode, StringConstraints(max_length=200)]
 Reviewer = Annotated[
     str,
     StringConstraints(
@@ -40,11 +43,11 @@ class ReviewTask(Wire):
 class ReviewAnswer(Wire):
     """Exactly one of `choice` and `ranking`, as the task's kind wants it."""
 
-    task_id: Unicode
+    task_id: TaskId
     choice: Label | Literal["tie"] | None = None
-    ranking: list[list[Label]] | None = None
+    ranking: Annotated[list[Labels], Field(max_length=MAX_LABELS)] | None = None
     """From best to worst; equal ones stand together; every label exactly once."""
-    harmful: list[Label] = Field(default_factory=list)
+    harmful: Labels = Field(default_factory=list)
     comment: Annotated[Unicode, StringConstraints(max_length=4000)] = ""
     seconds: Annotated[float, Field(ge=0)] | None = None
     """How long the reviewer looked at the task."""

@@ -39,6 +39,9 @@ PROBE_TIMEOUT_S = 30.0
 READY_FOR_S = 60.0
 """After the last sign of an engine. A probe that waits for a change of weights is no sign."""
 
+_JUDGE, _VERSIONS = "the judge", "the keeper of the versions"
+"""What is waited for, as told where it takes too long."""
+
 _log = logging.getLogger("selfreward.serving")
 
 
@@ -65,7 +68,7 @@ class Service:
     async def start(self) -> None:
         """Learns which version is served, keeps learning, and looks for an engine."""
         limit_s = self.config.limits.request_timeout_s
-        self._take(await self._within(self._versions.current(), limit_s))
+        self._take(await self._within(self._versions.current(), limit_s, _VERSIONS))
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._refresh()), loop.create_task(self._watch_engine())]
 
@@ -165,7 +168,7 @@ class Service:
             ApiError: the engine is not there, or did not answer in time.
         """
         judgments = await self._within(
-            self._engine.judge(requests, self.wanted, request_id), self._most(requests)
+            self._engine.judge(requests, self.wanted, request_id), self._most(requests), _JUDGE
         )
         self._count(judgments)
         if self.shadow is not None:
@@ -185,7 +188,7 @@ class Service:
     async def chat(self, request: GenerationRequest) -> Answer:
         """Writes a completion. Errors as in `judge`."""
         limit = self.config.limits.request_timeout_s
-        answer = await self._within(self._engine.chat(request, self.wanted), limit)
+        answer = await self._within(self._engine.chat(request, self.wanted), limit, _JUDGE)
         self._count_chat(answer)
         return answer
 
@@ -198,7 +201,8 @@ class Service:
             yield piece
 
     async def history(self) -> VersionHistory:
-        return await self._within(self._versions.history(), self.config.limits.request_timeout_s)
+        limit = self.config.limits.request_timeout_s
+        return await self._within(self._versions.history(), limit, _VERSIONS)
 
     async def promote(self, request: PromoteRequest) -> ServedVersion:
         """Raises ApiError: 409 where there is no such thing to promote."""
@@ -210,7 +214,8 @@ class Service:
 
     async def _changed(self, change: Awaitable[ServedVersion]) -> ServedVersion:
         try:
-            version = await self._within(change, self.config.limits.request_timeout_s)
+            limit = self.config.limits.request_timeout_s
+            version = await self._within(change, limit, _VERSIONS)
         except ApiError as error:
             if error.status == 422:
                 raise api_error(409, "cannot_change_judge", error.detail.message) from None
@@ -222,12 +227,12 @@ class Service:
         most = self.config.limits.request_timeout_s
         return max(min(r.timeout_s or most, most) for r in requests)
 
-    async def _within(self, answer: Awaitable[T], limit_s: float) -> T:
+    async def _within(self, answer: Awaitable[T], limit_s: float, awaited: str) -> T:
         try:
             async with asyncio.timeout(limit_s + ANSWER_GRACE_S):
                 return await answer
         except Exception as error:
-            raise as_api_error(error) from error
+            raise _told(error, awaited, limit_s) from error
 
     async def _each_within(self, stream: Any, limit_s: float) -> AsyncIterator[Any]:
         until = asyncio.get_running_loop().time() + limit_s + ANSWER_GRACE_S
@@ -240,7 +245,7 @@ class Service:
                 except StopAsyncIteration:
                     return
                 except Exception as error:
-                    raise as_api_error(error) from error
+                    raise _told(error, _JUDGE, limit_s) from error
                 yield piece
 
     def _count_chat(self, answer: Answer) -> None:
@@ -258,24 +263,33 @@ class Service:
             )
 
 
+def _told(error: Exception, awaited: str, limit_s: float) -> ApiError:
+    """As `as_api_error`, of a wait for `awaited` that may take `limit_s` seconds."""
+    if isinstance(error, TimeoutError):
+        message = f"no answer from {awaited} within {limit_s:g} s"
+        return api_error(504, "timed_out", message, retry_after_s=_soon())
+    return as_api_error(error)
+
+
+def _soon() -> float:
+    """Spread a little: callers who were refused together do not come back together."""
+    return 2 + random.random() * 3
+
+
 def as_api_error(error: Exception) -> ApiError:
     """The status and body that an error of this project stands for; others are raised on.
 
     Raises:
         Exception: the error itself, where it is none of those.
     """
-    # Spread a little: callers who were refused together do not come back together.
-    soon = 2 + random.random() * 3
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestError):
         return api_error(422, error.code or "invalid_request", str(error), param=error.param)
     if isinstance(error, EngineTimeoutError):
-        return api_error(503, "engine_busy", str(error), retry_after_s=soon)
-    if isinstance(error, TimeoutError):
-        return api_error(504, "timed_out", "no answer within the time limit", retry_after_s=soon)
+        return api_error(503, "engine_busy", str(error), retry_after_s=_soon())
     if isinstance(error, EngineError):
-        return api_error(503, "engine_unavailable", str(error), retry_after_s=soon)
+        return api_error(503, "engine_unavailable", str(error), retry_after_s=_soon())
     if isinstance(error, UserError):
         return api_error(422, "invalid_request", str(error))
     if isinstance(error, SelfRewardError):
