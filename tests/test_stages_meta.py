@@ -178,7 +178,12 @@ def test_a_liking_for_a_position_teaches_nothing(tmp_path: Path, verdicts: str) 
 def test_a_long_judgment_is_never_the_chosen_one(tmp_path: Path) -> None:
     length = len(GOOD.text)
     assert learn(tmp_path, "AB", length).dropped == []
-    assert reasons([learn(tmp_path, "AB", length - 1)]) == ["tied_scores"]
+    (drop,) = learn(tmp_path, "AB", length - 1).dropped
+    # No tie: what is counted says that judgments grow too long.
+    assert drop.reason.value == "too_long"
+    assert drop.detail == (
+        f"the best judgment, {GOOD.id}, has {length} of at most {length - 1} characters"
+    )
 
 
 def test_weights_come_from_all_shards(tmp_path: Path) -> None:
