@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfreward.config_loading import identity
-from selfreward.errors import DataError
+from selfreward.errors import NothingToLearnError
 from selfreward.judging.consistency import label_confidence
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubric_files import rubric_recipe
@@ -17,6 +17,7 @@ from selfreward.loops.sources import Source, fill, on_cluster
 from selfreward.loops.steps import Output, Run, shards_of
 from selfreward.loops.training import Training, train_model
 from selfreward.loops.turns import turn_end
+from selfreward.metrics.collapse import nothing_left
 from selfreward.records import Preference, TrainingExample
 from selfreward.stages.likelihood import Likelihood
 from selfreward.stages.meta import MetaJudge, MetaPairs, MetaPrefer, weights_of
@@ -24,7 +25,7 @@ from selfreward.stages.prefer import Prefer, shard_consistencies
 from selfreward.stages.rate import Rate
 from selfreward.stages.sample import Sample
 from selfreward.storage.manifest import read_manifest
-from selfreward.storage.shards import sealed_shards
+from selfreward.storage.shards import add_ledgers, sealed_shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,11 @@ class Round:
         self.config = run.config
 
     def learn(self, instructions: Instructions) -> PlacedModel:
-        """Makes preferences of the instructions and trains M_t on them."""
+        """Makes preferences of the instructions and trains M_t on them.
+
+        Raises:
+            NothingToLearnError: none was left.
+        """
         responses = self.sample(instructions, self.models.now, "responses")
         ratings = self.rate(responses, "ratings")
         rows = [self._prefer(instructions, responses, ratings)]
@@ -118,7 +123,9 @@ class Round:
         if section.rejected_from == "first":
             anchors = self.sample(instructions, self.models.first, "first_responses")
             sources += [anchors, self.rate(anchors, "first_ratings")]
-        confidence = self._confidence(responses) if section.consistency else 1.0
+        # Without a response there is nothing to rank, and what is told is why there is none.
+        weighted = section.consistency and responses.num_records > 0
+        confidence = self._confidence(responses) if weighted else 1.0
         positive = section.kind == "positive_only"
         out_type: type[Any] = TrainingExample if positive else Preference
         logic = Prefer(config=section, label_confidence=confidence, out_type=out_type)
@@ -164,9 +171,9 @@ class Round:
             for value in on_cluster(self.run, shard_consistencies, shard, beta)
         ]
         if not found:
-            raise DataError(
-                f"iteration {self.iteration}: no instruction has candidates that both models rank;"
-                " set preferences.consistency=false, or raise candidates.num_candidates"
+            raise NothingToLearnError(
+                "no instruction has candidates that this model and the one before both rank; set"
+                " preferences.consistency=false, or raise candidates.num_candidates"
             )
         confidence = label_confidence(found)
         self.run.display.line(
@@ -260,12 +267,7 @@ class Round:
     def _train(self, rows: list[Source]) -> PlacedModel:
         run, iteration = self.run, self.iteration
         if not rows:
-            drops = _drops(run, iteration)
-            raise DataError(
-                f"iteration {iteration}: nothing to train on (dropped: {drops or 'none'}); raise"
-                " candidates.num_candidates or rating.num_draws, or set rating.expected=true, which"
-                " ties less often"
-            )
+            raise NothingToLearnError(_told_of_nothing(run, iteration))
         training = self.config.training
         wanted = Training(
             model=f"M{iteration}",
@@ -281,8 +283,19 @@ class Round:
         return run_model(run.layout, self.config.model, iteration)
 
 
-def _drops(run: Run, iteration: int) -> dict[str, int]:
-    """Why instructions of the iteration became no training row."""
-    stage = "preferences" if run.config.preferences.kind == "pairs" else "examples"
-    manifest = read_manifest(run.layout.stage(iteration, stage))
-    return {} if manifest is None else manifest.drops
+def _told_of_nothing(run: Run, iteration: int) -> str:
+    """Why no instruction of the iteration became a training row, and what to change."""
+    kind = run.config.preferences.kind
+    asked = read_manifest(run.layout.responses(iteration))
+    chosen = read_manifest(
+        run.layout.stage(iteration, "preferences" if kind == "pairs" else "examples")
+    )
+    # An instruction leaves at the answers or at the choice: each is counted once.
+    drops = add_ledgers(m.drops for m in (asked, chosen) if m is not None)
+    counted = nothing_left(
+        asked.num_inputs if asked else 0, "instructions gave a training row", drops
+    )
+    mend = "raise candidates.num_candidates or rating.num_draws, or set rating.expected=true"
+    if kind == "positive_only":
+        mend = "raise candidates.num_candidates, or lower preferences.min_positive_score"
+    return f"{counted}; {mend}"
