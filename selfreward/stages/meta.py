@@ -236,6 +236,8 @@ class MetaPrefer:
             rejected_id=worst.id,
             chosen_score=best.verdict.score,
             rejected_score=worst.verdict.score,
+            chosen_ended=best.finish_reason != "length",
+            rejected_ended=worst.finish_reason != "length",
         )
         return RowResult(row.id, [preference])
 
