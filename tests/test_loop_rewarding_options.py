@@ -174,7 +174,7 @@ def test_a_round_that_leaves_nothing_stops_the_loop_as_a_collapse(
     told = ", ".join(f"{r} {n}" for r, n in sorted(drops.items(), key=lambda d: (-d[1], d[0])))
     reason = f"not trained: none of {num} instructions gave a training row ({told})"
     printed = " ".join(out.split())
-    assert f"M2 {reason}" in printed
+    assert f"M2 {reason}; lower preferences.min_margin" in printed
     current = json.loads((run / "current.json").read_text())["current"]
     stopped = f"stopped after iteration 2, 1 left: the loop is collapsing; M{current['iteration']}"
     assert f"{stopped} stays current" in printed

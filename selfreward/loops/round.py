@@ -11,21 +11,20 @@ from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.layout import join
 from selfreward.loops.create import Instructions
+from selfreward.loops.nothing_left import why_nothing_is_left
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.session import run_model
 from selfreward.loops.sources import Source, fill, on_cluster
 from selfreward.loops.steps import Output, Run, shards_of
 from selfreward.loops.training import Training, train_model
 from selfreward.loops.turns import turn_end
-from selfreward.metrics.collapse import nothing_left
 from selfreward.records import Preference, TrainingExample
 from selfreward.stages.likelihood import Likelihood
 from selfreward.stages.meta import MetaJudge, MetaPairs, MetaPrefer, weights_of
 from selfreward.stages.prefer import Prefer, shard_consistencies
 from selfreward.stages.rate import Rate
 from selfreward.stages.sample import Sample
-from selfreward.storage.manifest import read_manifest
-from selfreward.storage.shards import add_ledgers, sealed_shards
+from selfreward.storage.shards import sealed_shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +266,7 @@ class Round:
     def _train(self, rows: list[Source]) -> PlacedModel:
         run, iteration = self.run, self.iteration
         if not rows:
-            raise NothingToLearnError(_told_of_nothing(run, iteration))
+            raise NothingToLearnError(why_nothing_is_left(run, iteration))
         training = self.config.training
         wanted = Training(
             model=f"M{iteration}",
@@ -281,21 +280,3 @@ class Round:
         )
         train_model(run, self.models.now, wanted)
         return run_model(run.layout, self.config.model, iteration)
-
-
-def _told_of_nothing(run: Run, iteration: int) -> str:
-    """Why no instruction of the iteration became a training row, and what to change."""
-    kind = run.config.preferences.kind
-    asked = read_manifest(run.layout.responses(iteration))
-    chosen = read_manifest(
-        run.layout.stage(iteration, "preferences" if kind == "pairs" else "examples")
-    )
-    # An instruction leaves at the answers or at the choice: each is counted once.
-    drops = add_ledgers(m.drops for m in (asked, chosen) if m is not None)
-    counted = nothing_left(
-        asked.num_inputs if asked else 0, "instructions gave a training row", drops
-    )
-    mend = "raise candidates.num_candidates or rating.num_draws, or set rating.expected=true"
-    if kind == "positive_only":
-        mend = "raise candidates.num_candidates, or lower preferences.min_positive_score"
-    return f"{counted}; {mend}"
