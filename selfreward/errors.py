@@ -22,6 +22,10 @@ class DataError(UserError):
     """A missing, unreadable, misshapen or empty data file."""
 
 
+class NothingToLearnError(DataError):
+    """A round of a loop left no row to train on; the message counts why."""
+
+
 class ModelNotFoundError(UserError):
     """A model reference that leads to no loadable model."""
 

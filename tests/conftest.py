@@ -18,6 +18,7 @@ from hypothesis import settings
 # long one taken last would leave the other worker without work.
 SLOW_FILES = (
     "test_loop_self_rewarding",
+    "test_loop_rewarding_options",
     "test_loop_scripted",
     "test_loop_custom_llm",
     "test_serving_ray",

@@ -11,6 +11,8 @@ import pytest
 
 from selfreward import cli
 from selfreward.errors import DataError, UserError
+from selfreward.judging.pointwise import get_pointwise_rubric, render_pointwise
+from selfreward.judging.rubric_files import rubric_from_text, rubric_recipe
 from selfreward.layout import Layout
 from selfreward.loops.explain import explain
 from selfreward.records import Instruction, Outcome, Position, Verdict, content_id
@@ -20,11 +22,15 @@ from selfreward.schemas import STORED_RECORDS, schema_of
 from selfreward.storage import files
 from selfreward.storage.id_columns import ID_COLUMNS
 from tests.run_folders import (
+    ADDITIVE,
+    M1,
     SEED_MODEL,
     SelfRewarding,
     SelfTaught,
     ask,
+    judgment,
     new_run,
+    rating,
     self_rewarding_run,
     self_taught_run,
     write_stage,
@@ -336,7 +342,73 @@ def test_a_shard_of_another_version_is_named_and_left_out(tmp_path: Path) -> Non
     assert f"{run.example.id}: trained M1  [iter_01/examples]" in text
 
 
-def test_a_rubric_of_the_users_own_does_not_end_the_story(tmp_path: Path) -> None:
+OWN = """
+id: lakes
+system: You score answers about lakes.
+template: "<t-{tag}>{task}</t-{tag}> <r-{tag}>{response}</r-{tag}> Last line: Score: <1 to 7>"
+scale: [1, 7]
+"""
+
+
+def rated_by_ones_own(run: SelfRewarding) -> None:
+    """Scores of the best and the worst answer by a rubric whose file is not kept."""
+    rubric = rubric_from_text(OWN, "lakes.yaml")
+    best, _, worst = run.responses
+    scores = [
+        replace(rating(r.id, M1, 7, score), id=content_id("rat", "own", r.id), rubric_id="lakes")
+        for r, score in ((best, 7.0), (worst, 1.0))
+    ]
+    recipe = {"rubric": rubric_recipe(rubric), "seed": 0}
+    write_stage(run.layout.stage(2, "first_ratings"), "rate", scores, recipe=recipe)
+
+
+def test_a_preference_shows_what_its_scores_were_asked_by(rewarding: SelfRewarding) -> None:
+    best, _, worst = rewarding.responses
+    prompts = explain(rewarding.layout.root, rewarding.preference.id).side_prompts
+    assert list(prompts) == [best.id, worst.id]
+    for response in (best, worst):
+        shown = render_pointwise(
+            get_pointwise_rubric(ADDITIVE), rewarding.created.messages, response.text
+        )
+        assert prompts[response.id] == [{"role": m.role, "content": m.content} for m in shown]
+    text = told(rewarding.layout, rewarding.preference.id, full=True)
+    assert f"PROMPT of the readings of {best.id}, rendered by this version\n  system: You" in text
+    # A preference of judgments holds their prompt itself.
+    assert explain(rewarding.layout.root, rewarding.meta_preference.id).side_prompts == {}
+
+
+def test_prompts_of_a_rubric_of_the_users_own_need_no_file(tmp_path: Path) -> None:
+    run = self_rewarding_run(str(tmp_path / "run"))
+    rated_by_ones_own(run)
+    own = content_id("rat", "own", run.responses[0].id)
+    prompt = explain(run.layout.root, own).prompt
+    assert prompt is not None
+    assert prompt[0]["content"] == "You score answers about lakes."
+    assert "Lake Geneva, in the Alps." in prompt[1]["content"]
+    assert prompt[1]["content"].endswith("Last line: Score: <1 to 7>")
+
+
+def test_judgments_by_a_rubric_of_the_users_own_are_shown_compared(tmp_path: Path) -> None:
+    run = self_rewarding_run(str(tmp_path / "run"))
+    two = replace(
+        run.compared,
+        id=content_id("rap", "own"),
+        first=replace(run.compared.first, rubric_id="lakes"),
+        second=replace(run.compared.second, rubric_id="lakes"),
+    )
+    judged = replace(
+        judgment(two.id, M1, Position.CHOSEN_FIRST, 0, "A"), rubric_id="meta_verdict_only"
+    )
+    write_stage(run.layout.stage(3, "meta_pairs"), "meta_pairs", [two])
+    recipe = {"rubric": rubric_recipe(rubric_from_text(OWN, "lakes.yaml"))}
+    write_stage(run.layout.stage(3, "meta_judgments"), "meta_judge", [judged], recipe=recipe)
+    prompt = explain(run.layout.root, judged.id).prompt
+    assert prompt is not None
+    assert "You score answers about lakes." in prompt[-1]["content"]
+    assert "Reading 0." in prompt[-1]["content"]
+
+
+def test_a_rubric_that_no_recipe_holds_does_not_end_the_story(tmp_path: Path) -> None:
     run = self_rewarding_run(str(tmp_path / "run"))
     mine = replace(run.ratings[0], id=content_id("rat", "mine"), rubric_id="mine")
     write_stage(run.layout.stage(2, "first_ratings"), "rate", [mine])

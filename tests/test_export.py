@@ -85,6 +85,8 @@ def test_preferences_are_what_trl_calls_conversational(
             "score_chosen": datasets.Value("float64"),
             "score_rejected": datasets.Value("float64"),
             "label_confidence": datasets.Value("float64"),
+            "chosen_ended": datasets.Value("bool"),
+            "rejected_ended": datasets.Value("bool"),
         }
     )
     assert found["kind"][:] == ["answer", "judgment"]
@@ -98,6 +100,8 @@ def test_preferences_are_what_trl_calls_conversational(
         "score_chosen": 4.5,
         "score_rejected": 1.5,
         "label_confidence": 0.75,
+        "chosen_ended": True,
+        "rejected_ended": True,
     }
     tokenizer = make_tiny_tokenizer()
     for row in found:
@@ -124,6 +128,18 @@ def test_sft_rows_are_conversational_prompts_with_completions(
     assert all(is_conversational(row) for row in found)
     plain = maybe_apply_chat_template(found[0], make_tiny_tokenizer())
     assert plain["completion"] == "The Nile.<|im_end|>\n"
+
+
+def test_a_row_tells_whether_its_completions_were_cut(tmp_path: Path) -> None:
+    run = self_rewarding_run(str(tmp_path / "run"))
+    cut = replace(run.preference, rejected_ended=False)
+    write_stage(run.layout.preferences(3), "prefer", [cut])
+    write_stage(run.layout.examples(4), "prefer", [replace(run.ift_example, ended=False)])
+    (tmp_path / "run" / "run.json").write_text('{"loop": "self_rewarding", "iterations": 4}')
+    (row,) = exported(run, "preferences", tmp_path / "pairs")
+    assert (row["chosen_ended"], row["rejected_ended"]) == (True, False)
+    (row,) = exported(run, "sft", tmp_path / "sft")
+    assert row["ended"] is False
 
 
 def test_the_training_rows_of_the_self_taught_loop(taught: SelfTaught, tmp_path: Path) -> None:

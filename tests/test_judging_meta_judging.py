@@ -22,9 +22,18 @@ from selfreward.judging.meta_judging import (
     strengths,
 )
 from selfreward.judging.pointwise import additive_rubric
+from selfreward.judging.preferences import PairDrop
 from selfreward.judging.rubrics import verdict_choices, verdict_regex, verdict_text
 from selfreward.judging.verdicts import parse_pairwise
-from selfreward.records import Judgment, Message, ModelRef, Outcome, Position, Verdict
+from selfreward.records import (
+    DropReason,
+    Judgment,
+    Message,
+    ModelRef,
+    Outcome,
+    Position,
+    Verdict,
+)
 from selfreward.records_scores import Rating, ScoredResponse
 from selfreward.records_self_rewarding import RatingPair
 
@@ -276,6 +285,10 @@ def test_strengths_are_finite_for_a_clean_sweep() -> None:
 A, B, C = rating(0, 5), rating(1, 3), rating(2, 1)
 
 
+def tie(detail: str) -> PairDrop:
+    return PairDrop(reason=DropReason.TIED_SCORES, detail=detail)
+
+
 def test_the_best_and_the_worst_judgment() -> None:
     pairs = [pair(A, B), pair(B, C), pair(C, A)]
     # A beats B and C, B beats C, each in both orders.
@@ -306,17 +319,23 @@ def test_a_win_against_the_bias_outweighs_one_with_it() -> None:
 
 def test_a_judge_that_names_one_position_says_nothing() -> None:
     pairs = [pair(A, B), pair(B, C)]
-    assert best_and_worst(pairs, [*both(pairs[0], "AA"), *both(pairs[1], "AA")]) is None
+    said = [*both(pairs[0], "AA"), *both(pairs[1], "AA")]
+    assert best_and_worst(pairs, said) == tie("none of 3 judgments came out above another")
     # Even in one order only: the weight of the position that always wins is 0.
-    assert best_and_worst(pairs, [reading(pairs[0], Position.CHOSEN_FIRST, "A")]) is None
-    assert best_and_worst(pairs, [reading(pairs[0], Position.CHOSEN_FIRST, "I cannot")]) is None
-    assert best_and_worst(pairs, []) is None
-    assert best_and_worst([], [], weights=PositionWeights(first=0.5, second=0.5)) is None
+    one = [reading(pairs[0], Position.CHOSEN_FIRST, "A")]
+    assert best_and_worst(pairs, one) == tie("none of 3 judgments came out above another")
+    refused = [reading(pairs[0], Position.CHOSEN_FIRST, "I cannot")]
+    assert best_and_worst(pairs, refused) == tie("no comparison has a verdict")
+    assert best_and_worst(pairs, []) == tie("no comparison has a verdict")
+    even = PositionWeights(first=0.5, second=0.5)
+    nothing = tie("none of 0 judgments came out above another")
+    assert best_and_worst([], [], weights=even) == nothing
 
 
 def test_a_circle_has_no_best() -> None:
     pairs = [pair(A, B), pair(B, C), pair(C, A)]
-    assert best_and_worst(pairs, [j for p in pairs for j in both(p, "AB")]) is None
+    readings = [j for p in pairs for j in both(p, "AB")]
+    assert best_and_worst(pairs, readings) == tie("none of 3 judgments came out above another")
 
 
 def test_equally_strong_judgments_follow_the_hash() -> None:
@@ -332,7 +351,11 @@ def test_a_best_judgment_that_is_too_long_is_no_example() -> None:
     pairs = [pair(A, B)]
     readings = both(pairs[0], "AB")
     assert best_and_worst(pairs, readings, max_chosen_chars=len(A.text)) == (A.id, B.id)
-    assert best_and_worst(pairs, readings, max_chosen_chars=len(A.text) - 1) is None
+    limit = len(A.text) - 1
+    assert best_and_worst(pairs, readings, max_chosen_chars=limit) == PairDrop(
+        reason=DropReason.TOO_LONG,
+        detail=f"the best judgment, {A.id}, has {limit + 1} of at most {limit} characters",
+    )
     # The rejected one may have any length.
     wordy = rating(3, 2, "x" * 500)
     pairs = [pair(wordy, B)]

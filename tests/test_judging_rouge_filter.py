@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 from functools import cache
 from itertools import islice
 
@@ -7,8 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfreward.benchmarks.self_instruct import _Writer, filter_throughput
+from selfreward.benchmarks.self_instruct import KEYWORDS, _Writer, filter_throughput
+from selfreward.config_self_rewarding import SelfInstructConfig
+from selfreward.judging.filters import NearDuplicateIndex
+from selfreward.judging.instruction_filters import filter_reason
 from selfreward.judging.rouge_filter import RougeFilter, Similar, rouge_words
+from selfreward.records import DropReason
 
 
 def kept(threshold: float, *texts: str) -> RougeFilter:
@@ -163,17 +168,42 @@ def test_no_match_is_missed_among_changed_texts() -> None:
     assert 20 < num_found < 90
 
 
-def test_the_benchmark_counts_what_it_dropped() -> None:
+def test_the_benchmark_counts_what_each_filter_dropped() -> None:
     texts = list(islice(_Writer(5).texts(), 260))
     assert len(set(texts)) == 260
-    index = kept(0.7, *texts[:200])
-    num_dropped = 0
-    for text in texts[200:]:
-        if index.nearest(text):
-            num_dropped += 1
+    rouge, near = kept(0.7, *texts[:200]), NearDuplicateIndex(0.8, seed=5)
+    for text in texts[:200]:
+        near.is_duplicate_then_add(text, text)
+    config = SelfInstructConfig(keywords=KEYWORDS)
+    # Every tenth of the 60 probes is a kept text in capitals.
+    dropped = Counter({"exact": 6})
+    for number, text in enumerate(texts[200:]):
+        if number % 10 == 9:
+            continue
+        found = filter_reason(text, config)
+        if found is not None:
+            dropped["keywords" if found[0] is DropReason.KEYWORD else "answerable"] += 1
+        elif rouge.nearest(text):
+            dropped["rouge_l"] += 1
+        elif near.is_duplicate_then_add(text, text):
+            dropped["near_duplicate"] += 1
         else:
-            index.add("probe", text)
-    (row,) = filter_throughput((200,), num_probes=60, seed=5)
-    assert row["kept"] == 200
-    assert row["share_dropped"] == round(num_dropped / 60, 4)
-    assert row["probes_per_s"] > 0 and row["seconds_to_build"] >= 0
+            rouge.add("probe", text)
+    figures = filter_throughput((50, 200), num_probes=60, seed=5)
+    small, row = figures["sizes"]
+    assert (small["kept"], row["kept"]) == (50, 200)
+    names = ["form", "length", "keywords", "answerable"]
+    names += ["held_out", "exact", "rouge_l", "near_duplicate"]
+    assert list(row["filters"]) == names
+    assert {n: f["dropped"] for n, f in row["filters"].items() if f["dropped"]} == dropped
+    assert row["share_dropped"] == round(dropped.total() / 60, 4)
+    # What a filter drops no later one is asked about.
+    left = 60
+    for found in row["filters"].values():
+        assert found["asked"] == left and found["per_s"] > 0 and found["seconds_to_build"] >= 0
+        left -= found["dropped"]
+    assert 0 < row["probes_per_s"] < row["filters"]["rouge_l"]["per_s"]
+    assert list(figures["growth"]) == ["all", *names]
+    assert figures["growth"]["all"] == pytest.approx(
+        small["probes_per_s"] / row["probes_per_s"], abs=0.01
+    )

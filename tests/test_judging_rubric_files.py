@@ -19,7 +19,12 @@ from selfreward.judging.pointwise import (
     score_labels,
 )
 from selfreward.judging.pointwise_scores import parse_pointwise
-from selfreward.judging.rubric_files import parse_rubric, rubric_from_text, rubric_recipe
+from selfreward.judging.rubric_files import (
+    parse_rubric,
+    rubric_from_text,
+    rubric_of_recipe,
+    rubric_recipe,
+)
 from selfreward.loops.evaluate_request import EvaluateRequest, check, default_work, settings_of
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.records import Message
@@ -257,6 +262,10 @@ def test_a_recipe_holds_the_id_of_a_shipped_rubric_and_the_content_of_another() 
     made = parse_rubric(WHOLE, "mine.yaml")
     kept = rubric_recipe(made)
     assert isinstance(kept, dict)
+    assert rubric_of_recipe(json.loads(json.dumps(kept))) == made
+    assert rubric_of_recipe("pointwise_choice").scale == (1, 5)
+    with pytest.raises(ConfigError, match="stored by another version"):
+        rubric_of_recipe({"id": "one_to_seven", "scale": [1, 7]})
     assert (kept["template"], kept["scale"]) == (TEMPLATE, [1, 7])
     assert json.loads(json.dumps(kept)) == kept
     assert pickle.loads(pickle.dumps(made)) == made

@@ -13,7 +13,7 @@ from selfreward.loops.kinds import check_sections
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.self_rewarding import check_recipe
 from selfreward.loops.sources import Source
-from selfreward.loops.verdict import Decision, decide, promote_first
+from selfreward.loops.verdict import Decision, decide, promote_first, stop_untrained
 from selfreward.records import ModelRef, Position, ResponsePair
 from selfreward.storage import files
 from selfreward.storage.checkpoints import read_current
@@ -205,6 +205,24 @@ def test_a_collapsed_model_stops_the_loop_and_keeps_current(run: Any) -> None:
     assert run.told[-1] == (
         "stopped after iteration 2, 1 left: the loop is collapsing; M1 stays current"
     )
+
+
+def test_a_round_without_a_training_row_stops_the_loop_and_keeps_current(run: Any) -> None:
+    decide(run, MODELS, 1, figures(0), {}, 0)
+    stop_untrained(run, 2, "none of 24 instructions gave a training row (tied_scores 24)", 1)
+    assert pointed(run) == (1, "f1")
+    assert promotion(run, 2) == {
+        "promoted": False,
+        "compared_with": None,
+        "accuracy": None,
+        "reason": "not trained: none of 24 instructions gave a training row (tied_scores 24)",
+        "stopped": True,
+        "card": {},
+    }
+    assert run.told[-2:] == [
+        "M2 not trained: none of 24 instructions gave a training row (tied_scores 24)",
+        "stopped after iteration 2, 1 left: the loop is collapsing; M1 stays current",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ import pytest
 from selfreward.config import RunConfig
 from selfreward.layout import Layout
 from selfreward.loops import rewarding_eval, rewarding_steps
+from selfreward.loops.nothing_left import why_nothing_is_left
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rewarding_eval import Examination, Measured
 from selfreward.loops.rewarding_steps import MeasuringSteps
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.sources import Source
 from selfreward.records import ModelRef
+from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.shards import ShardSummary
 
 
 def model(number: int) -> PlacedModel:
@@ -53,6 +56,39 @@ def test_answers_that_ran_into_the_limit_are_measured_too(
     MeasuringSteps(run, model(0), rubric).answer(model(2), SOURCE)
     ((_, logic, _),) = filled
     assert logic.keep_truncated, "a run-on answer must not vanish from lengths and comparisons"
+
+
+@pytest.mark.parametrize(
+    ("of_answers", "of_choice", "told"),
+    [
+        (
+            {"truncated_response": 5},
+            {"tied_scores": 3, "low_margin": 1},
+            "truncated_response 5, tied_scores 3, low_margin 1); set"
+            " candidates.keep_truncated=true, or raise candidates.sampling.max_tokens",
+        ),
+        (
+            {},
+            {"tied_scores": 9},
+            "tied_scores 9); raise rating.num_draws, or set rating.expected=true, which ties less",
+        ),
+        ({"empty_response": 9}, {}, "empty_response 9); raise candidates.num_candidates"),
+    ],
+)
+def test_a_round_without_a_training_row_says_why_and_what_to_change(
+    tmp_path: Path, of_answers: dict[str, int], of_choice: dict[str, int], told: str
+) -> None:
+    run = run_in(tmp_path)
+    left = 9 - sum(of_answers.values())
+    stages = (("responses", 9, left, of_answers), ("preferences", left, 0, of_choice))
+    for stage, num_inputs, num_records, drops in stages:
+        folder = run.layout.stage(2, stage)
+        summary = ShardSummary(
+            index=0, num_inputs=num_inputs, num_records=num_records, drops=drops, ledger={}
+        )
+        complete(folder, open_stage(folder, stage, {}), [summary], 1.0)
+    found = why_nothing_is_left(run, 2)
+    assert found == f"none of 9 instructions gave a training row ({told}"
 
 
 def test_the_kl_counts_the_ends_and_the_perplexity_of_people_does_not(

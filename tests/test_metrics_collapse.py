@@ -5,7 +5,12 @@ from dataclasses import fields
 import pytest
 
 from selfreward.config_self_rewarding import CollapseConfig
-from selfreward.metrics.collapse import CollapseFigures, collapse_reasons, length_ratio
+from selfreward.metrics.collapse import (
+    CollapseFigures,
+    collapse_reasons,
+    length_ratio,
+    nothing_left,
+)
 
 HEALTHY = CollapseFigures(
     saturation=0.22,
@@ -99,3 +104,15 @@ def test_length_ratio_by_hand() -> None:
     assert length_ratio([10], [0]) is None
     with pytest.raises(ValueError, match="not of 1 and 2"):
         length_ratio([10], [10, 20])
+
+
+def test_what_left_nothing_is_counted_by_reason() -> None:
+    told = nothing_left(
+        24, "instructions gave a training row", {"low_margin": 3, "tied_scores": 18, "same": 3}
+    )
+    assert told == (
+        "none of 24 instructions gave a training row (tied_scores 18, low_margin 3, same 3)"
+    )
+    assert nothing_left(0, "instructions", {"tied_scores": 0}) == (
+        "none of 0 instructions (nothing was dropped)"
+    )

@@ -319,6 +319,7 @@ def rewarding_figures(**more: Any) -> dict[str, Any]:
         "own_scores": own,
         "perplexity": {"n": 8, "perplexity": 12.251, "perplexity_ci": [11.0, 13.5]},
         "scored": {},
+        "card": {"n": 0, "score_entropy_bits": 1.5, "score_saturation": 0.0},
         "collapse": {"figures": {}, "reasons": []},
     } | more
 
@@ -332,6 +333,8 @@ def test_the_page_of_a_self_rewarding_run(tmp_path: Path) -> None:
         "loss_rate": 0.125,
         "adjusted_win_rate": 0.6875,
         "adjusted_win_rate_ci": [0.5, 0.85],
+        "mean_model_length": 120.64,
+        "mean_baseline_length": 88.0,
     }
     later = rewarding_figures(
         head_to_head={"M0": versus, "M1": None},
@@ -356,13 +359,31 @@ def test_the_page_of_a_self_rewarding_run(tmp_path: Path) -> None:
     )
     for iteration, figures in ((0, rewarding_figures()), (2, later)):
         files.write_json(join(layout.evaluation(iteration), "figures.json"), figures)
+    decided = {
+        "promoted": False,
+        "compared_with": 0,
+        "accuracy": None,
+        "reason": "not promoted: answers are 3 times as long",
+        "stopped": True,
+        "card": later["card"],
+    }
+    # Of M3 there is no model: a round left nothing to train on.
+    untrained = decided | {"compared_with": None, "reason": "not trained: none of 9", "card": {}}
+    files.write_json(join(layout.iteration(2), "promotion.json"), decided)
+    files.write_json(join(layout.iteration(3), "promotion.json"), untrained)
+    record = files.read_json(layout.run_json) | {"iterations": 3}
+    files.write_json(layout.run_json, record)
     found = page(layout)
+    assert found.row("Bias card of each judge", "entropy of scores, bits")[2:] == ["1.500", "1.500"]
+    decisions = found.tables["Promotions"]
+    assert decisions[1][:3] == ["M2", "stopped", "M0"]
+    assert decisions[2][1] == "stopped" and decisions[2][-1] == "not trained: none of 9"
     scores = found.tables["Scores of its own answers"]
     assert scores[2] == ["M2", "24", "3.125", "0.251", "0.125"]
     assert found.tables["Length of its answers"][1][1:] == ["120.6", "90.00", "118.0", "150.0"]
     compared = found.tables["Answers against earlier models"]
     rates = ["24", "0.500", "0.375", "0.125", "0.688", "0.500 to 0.850"]
-    assert compared[1] == ["M2 against M0", *rates]
+    assert compared[1] == ["M2 against M0", *rates, "120.6", "88.00"]
     assert compared[2][:2] == ["M2 against M1", "0"]
     assert found.row("Instructions and pairs", "M2") == ["M2", "57", "35", "31"]
     assert found.row("Perplexity of people's answers", "M2")[1:] == ["12.25", "11.000 to 13.500"]

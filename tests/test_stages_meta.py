@@ -1,5 +1,6 @@
 """Meta-judging: which judgments are compared, what is asked of them, what is learnt."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,24 @@ def test_the_better_judgment_is_preferred_behind_the_judges_prompt(
     assert made.label_confidence == 1.0
 
 
+def test_a_judgment_that_ran_on_behind_its_score_teaches_no_end(tmp_path: Path) -> None:
+    cut = replace(BAD, finish_reason="length")
+    two = RatingPair.new(response=RESPONSE, first=GOOD, second=cut)
+    for verdicts, ended in (("AB", (True, False)), ("BA", (False, True))):
+        judged = [
+            judgment(two.id, M1, position, 0, letter)
+            for position, letter in zip(Position, verdicts, strict=True)
+        ]
+        logic = MetaPrefer(rubric=RUBRIC, max_chosen_chars=None, weights=None)
+        urls = [
+            shard(tmp_path, f"pairs{verdicts}", [two], RatingPair),
+            shard(tmp_path, f"judgments{verdicts}", judged, Judgment),
+        ]
+        (result,) = run(logic, logic.read(urls))
+        (made,) = result.records
+        assert (made.chosen_ended, made.rejected_ended) == ended
+
+
 @pytest.mark.parametrize("verdicts", ["AA", "BB", "??"])
 def test_a_liking_for_a_position_teaches_nothing(tmp_path: Path, verdicts: str) -> None:
     assert reasons([learn(tmp_path, verdicts)]) == ["tied_scores"]
@@ -178,7 +197,12 @@ def test_a_liking_for_a_position_teaches_nothing(tmp_path: Path, verdicts: str) 
 def test_a_long_judgment_is_never_the_chosen_one(tmp_path: Path) -> None:
     length = len(GOOD.text)
     assert learn(tmp_path, "AB", length).dropped == []
-    assert reasons([learn(tmp_path, "AB", length - 1)]) == ["tied_scores"]
+    (drop,) = learn(tmp_path, "AB", length - 1).dropped
+    # No tie: what is counted says that judgments grow too long.
+    assert drop.reason.value == "too_long"
+    assert drop.detail == (
+        f"the best judgment, {GOOD.id}, has {length} of at most {length - 1} characters"
+    )
 
 
 def test_weights_come_from_all_shards(tmp_path: Path) -> None:

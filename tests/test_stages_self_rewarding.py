@@ -1,5 +1,6 @@
 """Candidates, likelihoods, and the judgments worth imitating."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from selfreward.records_self_rewarding import CreatedInstruction, SampledInstruc
 from selfreward.stages.eft import SelectEft, agreeing_ranks
 from selfreward.stages.likelihood import Likelihood
 from selfreward.stages.sample import Sample, Stored
+from selfreward.storage.shards import read_records, write_records
 from tests.run_folders import ADDITIVE, PEOPLE, SEED_MODEL, answer, answered, ask, rating
 from tests.stage_tools import MODEL, Fake, cut, reasons, run, sampled, shard, whole
 
@@ -178,6 +180,15 @@ def test_judgments_in_the_order_of_people_are_learnt(tmp_path: Path) -> None:
     assert good.judgment_id is not None and good.id != bad.id
     assert reasons([none]) == ["disagrees_with_people"]
     assert none.dropped[0].detail == "2 judgments of 2 responses"
+
+
+def test_a_judgment_that_ran_on_behind_its_score_teaches_no_end(tmp_path: Path) -> None:
+    urls = ranked(tmp_path, [(4, 2)])
+    good, bad = read_records(urls[1], Rating)
+    write_records(urls[1], [good, replace(bad, finish_reason="length")], Rating)
+    logic = SelectEft(rubric=RUBRIC, min_agreement=1.0, cutoff=None)
+    (result,) = run(logic, logic.read(urls))
+    assert [x.ended for x in result.records] == [True, False]
 
 
 def test_the_most_common_score_is_thinned_out(tmp_path: Path) -> None:

@@ -1,14 +1,26 @@
-"""How fast the ROUGE-L filter tests and adds new instructions among many kept ones."""
+"""How fast the filters of new instructions test and add among many kept ones, each and together."""
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Any
 
-from selfreward.judging.rouge_filter import RougeFilter
+from selfreward.config_self_rewarding import SelfInstructConfig
+from selfreward.judging.new_instructions import (
+    Candidate,
+    Filter,
+    Found,
+    NewInstructions,
+    filters_of,
+)
+from selfreward.records import Message
 
-MAX_ROUGE_L = 0.7
+KEYWORDS = (
+    *("image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps"),
+    *("draw", "plot", "go to", "video", "audio", "music", "flowchart", "diagram"),
+)
+"""Those of Self-Instruct's code (arXiv 2212.10560): a recipe names none by itself."""
 NUM_COINED = 40_000
 """Rare words: names of people, places and things, drawn by Zipf's law."""
 
@@ -133,40 +145,107 @@ class _Writer:
                 yield text
 
 
+class _Timed:
+    """A filter with the time it took and what came to it."""
+
+    def __init__(self, filter: Filter) -> None:
+        self._filter = filter
+        self.name = filter.name
+        self.seconds = 0.0
+        self.num_asked = 0
+        self.num_dropped = 0
+
+    def know(self, one: Candidate) -> None:
+        begin = time.perf_counter()
+        self._filter.know(one)
+        self.seconds += time.perf_counter() - begin
+
+    def reason(self, one: Candidate) -> Found | None:
+        begin = time.perf_counter()
+        found = self._filter.reason(one)
+        self.seconds += time.perf_counter() - begin
+        self.num_asked += 1
+        self.num_dropped += found is not None
+        return found
+
+    def keep(self, one: Candidate) -> None:
+        begin = time.perf_counter()
+        self._filter.keep(one)
+        self.seconds += time.perf_counter() - begin
+
+    def taken(self) -> float:
+        """Returns the seconds so far and begins anew."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+
 def filter_throughput(
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000), num_probes: int = 1000, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Measures the filter at each number of kept instructions, in one process.
+) -> dict[str, Any]:
+    """Measures all filters of the self-instruct stage beside so many kept instructions, in one
+    process.
 
-    The instructions are made up, the same for the same seed. Building only adds; each probe is
-    tested, and added where it passes, as the loop does.
+    The instructions are made up, the same for the same seed; every tenth probe is a kept one in
+    capitals. Each probe goes through the filters in the loop's order and is kept where all let it
+    pass.
 
     Returns:
-        One row a size: `kept` before the probes, `seconds_to_build`, `probes_per_s`, and
-        `share_dropped`, the share of probes that reached ROUGE-L 0.7 with a kept one.
+        `sizes`, a row for each: `kept` before the probes, `seconds_to_build`, `probes_per_s`
+        through all filters, `share_dropped`, and for each of the `filters` how many probes came to
+        it (`asked`) and were `dropped`, how many it does a second, adding those kept (`per_s`; None
+        where none came), and its `seconds_to_build`. `growth`: how many times as long a probe
+        takes, in all and by filter, beside the largest number of kept ones as beside the smallest.
     """
-    rows = []
-    for size in sizes:
-        # The texts exist before the clock starts: writing them is no part of the filter.
-        texts = list(islice(_Writer(seed).texts(), size + num_probes))
-        index = RougeFilter(MAX_ROUGE_L)
-        begin = time.perf_counter()
-        for number, text in enumerate(texts[:size]):
-            index.add(f"kept-{number}", text)
-        built = time.perf_counter()
-        num_dropped = 0
-        for number, text in enumerate(texts[size:]):
-            if index.nearest(text) is None:
-                index.add(f"probe-{number}", text)
-            else:
-                num_dropped += 1
-        seconds = time.perf_counter() - built
-        rows.append(
-            {
-                "kept": size,
-                "seconds_to_build": round(built - begin, 3),
-                "probes_per_s": round(num_probes / seconds, 1),
-                "share_dropped": round(num_dropped / num_probes, 4),
+    # The texts exist before the clock starts: writing them is no part of the filters.
+    texts = list(islice(_Writer(seed).texts(), max(sizes) + num_probes))
+    rows = [_measured(texts[: size + num_probes], size, seed) for size in sizes]
+    return {"sizes": rows, "growth": _growth(rows[0], rows[-1])}
+
+
+def _measured(texts: Sequence[str], size: int, seed: int) -> dict[str, Any]:
+    config = SelfInstructConfig(keywords=KEYWORDS)
+    filters = [_Timed(filter) for filter in filters_of(config, frozenset(), seed)]
+    instructions = NewInstructions(filters)
+    kept = [_candidate(f"kept-{n}", text) for n, text in enumerate(texts[:size])]
+    probes = [
+        _candidate(f"probe-{n}", texts[n % size].upper() if n % 10 == 9 else text)
+        for n, text in enumerate(texts[size:])
+    ]
+    begin = time.perf_counter()
+    for one in kept:
+        instructions.know(one)
+    built = time.perf_counter() - begin
+    built_by = {filter.name: filter.taken() for filter in filters}
+    begin = time.perf_counter()
+    num_dropped = sum(instructions.take(one) is not None for one in probes)
+    seconds = time.perf_counter() - begin
+    return {
+        "kept": size,
+        "seconds_to_build": round(built, 3),
+        "probes_per_s": round(len(probes) / seconds, 1),
+        "share_dropped": round(num_dropped / len(probes), 4),
+        "filters": {
+            f.name: {
+                "asked": f.num_asked,
+                "dropped": f.num_dropped,
+                "per_s": round(f.num_asked / f.taken(), 1) if f.num_asked else None,
+                "seconds_to_build": round(built_by[f.name], 3),
             }
-        )
-    return rows
+            for f in filters
+        },
+    }
+
+
+def _candidate(ident: str, text: str) -> Candidate:
+    return Candidate(id=ident, messages=(Message(role="user", content=text),))
+
+
+def _growth(small: dict[str, Any], large: dict[str, Any]) -> dict[str, float | None]:
+    """How many times as long one takes in `large` as in `small`."""
+    rates = {"all": (small["probes_per_s"], large["probes_per_s"])}
+    for name, found in small["filters"].items():
+        rates[name] = found["per_s"], large["filters"][name]["per_s"]
+    return {
+        name: round(before / after, 2) if before and after else None
+        for name, (before, after) in rates.items()
+    }

@@ -8,6 +8,7 @@ file systems stay. Similarity to other instructions is in `rouge_filter.py` and 
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from selfreward.config_self_rewarding import SelfInstructConfig
 from selfreward.judging.filters import words_of
@@ -16,30 +17,59 @@ from selfreward.records import DropReason
 _OPENING_SIGNS = "\"'`\u00bf\u00a1#@\u2019"
 
 
-def filter_reason(text: str, config: SelfInstructConfig) -> tuple[DropReason, str] | None:
+Found = tuple[DropReason, str]
+"""Why an instruction is dropped, with a detail in words."""
+
+
+def filter_reason(text: str, config: SelfInstructConfig) -> Found | None:
     """Returns why an instruction is dropped, with a detail in words, or None to keep it.
 
     Words are counted as near-duplicates are (scripts without spaces by letter). The first reason
     counts, in the order: empty, not an instruction, too short, too long, one of the user's
     `keywords` (whole words in any letter case), not answerable in text.
     """
-    text = text.strip()
+    found = (check(text.strip(), config) for check in TEXT_FILTERS.values())
+    return next((reason for reason in found if reason is not None), None)
+
+
+def _form(text: str, config: SelfInstructConfig) -> Found | None:
     if not text:
         return DropReason.EMPTY_INSTRUCTION, "no text"
     if not any(char.isalpha() for char in text):
         return DropReason.NOT_AN_INSTRUCTION, "no letters"
     if _starts_with_punctuation(text):
         return DropReason.NOT_AN_INSTRUCTION, f"starts with {text[0]}"
+    return None
+
+
+def _length(text: str, config: SelfInstructConfig) -> Found | None:
     num_words = len(words_of(text))
     if num_words < config.min_words:
         return DropReason.TOO_SHORT, f"{num_words} of at least {config.min_words} words"
     if num_words > config.max_words:
         return DropReason.TOO_LONG, f"{num_words} of at most {config.max_words} words"
+    return None
+
+
+def _keywords(text: str, config: SelfInstructConfig) -> Found | None:
     for keyword in config.keywords:
         if keyword.strip() and _keyword_pattern(keyword).search(text):
             return DropReason.KEYWORD, f"keyword {keyword!r}"
+    return None
+
+
+def _answerable(text: str, config: SelfInstructConfig) -> Found | None:
     asked = _not_answerable(text)
     return None if asked is None else (DropReason.NOT_ANSWERABLE, asked)
+
+
+TEXT_FILTERS: dict[str, Callable[[str, SelfInstructConfig], Found | None]] = {
+    "form": _form,
+    "length": _length,
+    "keywords": _keywords,
+    "answerable": _answerable,
+}
+"""What looks at one text alone, without white space around it; the order is that of asking."""
 
 
 def _starts_with_punctuation(text: str) -> bool:

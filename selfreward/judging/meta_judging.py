@@ -22,9 +22,10 @@ from selfreward.judging.pointwise import (
     get_pointwise_rubric,
     render_pointwise,
 )
+from selfreward.judging.preferences import PairDrop
 from selfreward.judging.prompts import render_pairwise
 from selfreward.judging.rubrics import PAIRWISE_RUBRICS, PairwiseRubric
-from selfreward.records import Judgment, Message, Outcome, Position, derived_seed
+from selfreward.records import DropReason, Judgment, Message, Outcome, Position, derived_seed
 from selfreward.records_scores import Rating, ScoredResponse
 from selfreward.records_self_rewarding import RatingPair
 
@@ -250,18 +251,18 @@ def best_and_worst(
     *,
     max_chosen_chars: int | None = None,
     weights: PositionWeights | None = None,
-) -> tuple[str, str] | None:
-    """Returns the rating ids of the best and the worst judgment of one response, or None.
+) -> tuple[str, str] | PairDrop:
+    """Returns the rating ids of the best and the worst judgment of one response, or why not.
 
     `judgments` are the meta-judge's readings of `pairs` in either order, by `pair_id`; a reading
     without a choice decides nothing. `weights` are by default those of these judgments alone; a
     caller may measure them over more. A win counts by its position, the judgments are ranked by
     `strengths`, and of equally strong ones the hash of the id decides.
 
-    None where all are equally strong, as when the meta-judge always names one position, and where
-    the best is longer than `max_chosen_chars`: meta-judges like long judgments, and a judge that
-    learned from them would grow wordy (arXiv 2407.19594, section 2.2 drops them too). Raises
-    ValueError for a judgment of a pair that is not given, and pairs of several responses.
+    Dropped: all equally strong, as when the meta-judge always names one position (`tied_scores`),
+    and a best one longer than `max_chosen_chars` (`too_long`): meta-judges like long judgments, and
+    a judge that learned from them would grow wordy (arXiv 2407.19594, section 2.2 drops them too).
+    Raises ValueError for a judgment of a pair that is not given, and pairs of several responses.
     """
     if len({r.response_id for p in pairs for r in (p.first, p.second)}) > 1:
         raise ValueError("only judgments of one response can be ranked")
@@ -270,7 +271,7 @@ def best_and_worst(
     place = {ident: index for index, ident in enumerate(sorted(ratings))}
     weights = weights or position_weights(judgments)
     if weights is None:
-        return None
+        return PairDrop(reason=DropReason.TIED_SCORES, detail="no comparison has a verdict")
     wins = np.zeros((len(place), len(place)))
     for judgment in judgments:
         if judgment.pair_id not in by_id:
@@ -282,14 +283,17 @@ def best_and_worst(
         won, lost = (pair.first, pair.second) if is_first_better else (pair.second, pair.first)
         weight = weights.first if judgment.verdict.choice == "first" else weights.second
         wins[place[won.id], place[lost.id]] += weight
-    if not place:
-        return None
-    found = dict(zip(place, strengths(wins), strict=True))
-    high, low = max(found.values()), min(found.values())
+    found = dict(zip(place, strengths(wins), strict=True)) if place else {}
+    high, low = max(found.values(), default=0.0), min(found.values(), default=0.0)
     if high - low <= _EQUAL_STRENGTH:
-        return None
+        detail = f"none of {len(found)} judgments came out above another"
+        return PairDrop(reason=DropReason.TIED_SCORES, detail=detail)
     best = min((i for i in found if found[i] >= high - _EQUAL_STRENGTH), key=balance_rank)
     worst = min((i for i in found if found[i] <= low + _EQUAL_STRENGTH), key=balance_rank)
-    if max_chosen_chars is not None and len(ratings[best].text) > max_chosen_chars:
-        return None
+    num_chars = len(ratings[best].text)
+    if max_chosen_chars is not None and num_chars > max_chosen_chars:
+        detail = (
+            f"the best judgment, {best}, has {num_chars} of at most {max_chosen_chars} characters"
+        )
+        return PairDrop(reason=DropReason.TOO_LONG, detail=detail)
     return best, worst

@@ -52,7 +52,7 @@ class ChosenPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairDrop:
-    """Why an instruction gives no preference.
+    """Why an instruction, or a response whose judgments were compared, gives no preference.
 
     Example: `PairDrop(reason="tied_scores", detail="all 4 scores are 4")`
     """

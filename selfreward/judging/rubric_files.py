@@ -16,7 +16,7 @@ Nothing here opens a file.
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from string import Formatter
 from typing import Any
 
@@ -28,6 +28,7 @@ from selfreward.judging.pointwise import (
     POINTWISE_RUBRICS,
     PointwiseRubric,
     additive_rubric,
+    get_pointwise_rubric,
 )
 
 _ADDITIVE_KEYS = ("id", "statements", "wants_reason")
@@ -125,6 +126,22 @@ def rubric_recipe(rubric: PointwiseRubric) -> str | dict[str, Any]:
     if POINTWISE_RUBRICS.get(rubric.id) == rubric:
         return rubric.id
     return asdict(rubric) | {"scale": list(rubric.scale)}
+
+
+def rubric_of_recipe(recipe: str | Mapping[str, Any]) -> PointwiseRubric:
+    """Makes the rubric again of what `rubric_recipe` gave; its file is not needed for it.
+
+    Raises:
+        ConfigError: an id that is not shipped, or content of another version.
+    """
+    if isinstance(recipe, str):
+        return get_pointwise_rubric(recipe)
+    known = {f.name for f in fields(PointwiseRubric)}
+    try:
+        made = {name: value for name, value in recipe.items() if name in known}
+        return PointwiseRubric(**made | {"scale": tuple(made["scale"])})
+    except (KeyError, TypeError):
+        raise ConfigError("the rubric was stored by another version") from None
 
 
 def _keys(keys: Sequence[str]) -> str:

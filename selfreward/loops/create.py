@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfreward.config_loading import identity
-from selfreward.errors import DataError
+from selfreward.errors import DataError, NothingToLearnError
 from selfreward.layout import join
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.seeds import Seeds
 from selfreward.loops.sources import Source, build_folder, fill, output_of
 from selfreward.loops.steps import Run
+from selfreward.metrics.collapse import nothing_left
 from selfreward.stages.create import Create, RoundPlan, build_prompts, filter_round
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.sample import Stored
@@ -69,7 +70,7 @@ def create_instructions(
     """Runs the rounds of one iteration (arXiv 2401.10020, section 2.2; arXiv 2212.10560).
 
     Raises:
-        DataError: the filters left nothing.
+        NothingToLearnError: the filters left nothing.
     """
     config = run.config.self_instruct
     kept: list[str] = [
@@ -97,14 +98,12 @@ def create_instructions(
         kept += new
         shards += new
     num_rows = sum(m.num_records for m in parts)
-    drops: dict[str, int] = {}
-    for manifest in parts:
-        for reason, count in manifest.drops.items():
-            drops[reason] = drops.get(reason, 0) + count
     if num_rows == 0:
-        raise DataError(
-            f"iteration {iteration}: none of {config.completions} completions is a new instruction"
-            f" (dropped: {drops}); raise self_instruct.completions, or take the pool's with"
+        counts = creation_counts(run, iteration)
+        drops = {reason: n for reason, n in counts.items() if reason not in ("created", "kept")}
+        told = nothing_left(config.completions, "completions is a new instruction", drops)
+        raise NothingToLearnError(
+            f"{told}; raise self_instruct.completions, or take the pool's with"
             " self_instruct.enabled=false"
         )
     return Instructions(

@@ -12,7 +12,7 @@ from typing import Any
 
 from selfreward.errors import DataError
 from selfreward.layout import Layout, absolute_path, join
-from selfreward.loops.explain_prompts import READINGS, prompt_of
+from selfreward.loops.explain_prompts import READINGS, prompt_of, side_prompts
 from selfreward.reports.lineage import Entry, Lineage, Shown, StageNote
 from selfreward.storage import files
 from selfreward.storage.find import FoundRow, RunShards, find_rows, resolve_id, run_shards
@@ -209,6 +209,7 @@ class _Notes:
         trained = {i for e in entries for i in e.trained}
         folders |= {Layout("").training(i).strip("/") for i in trained}
         notes = {f: m for f in sorted(folders) if (m := self._of(f)) is not None}
+        recipes = {f: m.recipe for f, m in notes.items()}
         return Lineage(
             run=self._layout.root,
             loop=loop,
@@ -217,7 +218,8 @@ class _Notes:
             drops=drops,
             shown=shown,
             shown_for=tuple(found.shown_for),
-            prompt=prompt_of(target, entries, shown),
+            prompt=prompt_of(target, entries, shown, recipes),
+            side_prompts=side_prompts(target, entries, shown, recipes),
             stages={
                 folder: StageNote(
                     stage=m.stage, status=m.status, recipe=m.recipe, versions=m.versions

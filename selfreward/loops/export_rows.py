@@ -19,8 +19,16 @@ COLUMNS: dict[str, dict[str, str]] = {
         "score_chosen": "float64",
         "score_rejected": "float64",
         "label_confidence": "float64",
+        "chosen_ended": "bool",
+        "rejected_ended": "bool",
     },
-    "sft": {"id": "string", "kind": "string", "prompt": TURNS, "completion": TURNS},
+    "sft": {
+        "id": "string",
+        "kind": "string",
+        "prompt": TURNS,
+        "completion": TURNS,
+        "ended": "bool",
+    },
     "instructions": {
         "id": "string",
         "prompt": TURNS,
@@ -76,6 +84,7 @@ def _example(record: TrainingExample, kind: str) -> Row:
         "kind": kind,
         "prompt": _turns(record.messages),
         "completion": _answer(record.target),
+        "ended": record.ended,
     }
 
 
@@ -89,6 +98,8 @@ def _preference(record: Preference, kind: str) -> Row:
         "score_chosen": record.chosen_score,
         "score_rejected": record.rejected_score,
         "label_confidence": record.label_confidence,
+        "chosen_ended": record.chosen_ended,
+        "rejected_ended": record.rejected_ended,
     }
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfreward.config_loading import identity
-from selfreward.errors import DataError
+from selfreward.errors import NothingToLearnError
 from selfreward.judging.consistency import label_confidence
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.layout import join
 from selfreward.loops.create import Instructions
+from selfreward.loops.nothing_left import why_nothing_is_left
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.session import run_model
 from selfreward.loops.sources import Source, fill, on_cluster
@@ -23,7 +24,6 @@ from selfreward.stages.meta import MetaJudge, MetaPairs, MetaPrefer, weights_of
 from selfreward.stages.prefer import Prefer, shard_consistencies
 from selfreward.stages.rate import Rate
 from selfreward.stages.sample import Sample
-from selfreward.storage.manifest import read_manifest
 from selfreward.storage.shards import sealed_shards
 
 
@@ -50,7 +50,11 @@ class Round:
         self.config = run.config
 
     def learn(self, instructions: Instructions) -> PlacedModel:
-        """Makes preferences of the instructions and trains M_t on them."""
+        """Makes preferences of the instructions and trains M_t on them.
+
+        Raises:
+            NothingToLearnError: none was left.
+        """
         responses = self.sample(instructions, self.models.now, "responses")
         ratings = self.rate(responses, "ratings")
         rows = [self._prefer(instructions, responses, ratings)]
@@ -118,7 +122,9 @@ class Round:
         if section.rejected_from == "first":
             anchors = self.sample(instructions, self.models.first, "first_responses")
             sources += [anchors, self.rate(anchors, "first_ratings")]
-        confidence = self._confidence(responses) if section.consistency else 1.0
+        # Without a response there is nothing to rank, and what is told is why there is none.
+        weighted = section.consistency and responses.num_records > 0
+        confidence = self._confidence(responses) if weighted else 1.0
         positive = section.kind == "positive_only"
         out_type: type[Any] = TrainingExample if positive else Preference
         logic = Prefer(config=section, label_confidence=confidence, out_type=out_type)
@@ -164,9 +170,9 @@ class Round:
             for value in on_cluster(self.run, shard_consistencies, shard, beta)
         ]
         if not found:
-            raise DataError(
-                f"iteration {self.iteration}: no instruction has candidates that both models rank;"
-                " set preferences.consistency=false, or raise candidates.num_candidates"
+            raise NothingToLearnError(
+                "no instruction has candidates that this model and the one before both rank; set"
+                " preferences.consistency=false, or raise candidates.num_candidates"
             )
         confidence = label_confidence(found)
         self.run.display.line(
@@ -260,12 +266,7 @@ class Round:
     def _train(self, rows: list[Source]) -> PlacedModel:
         run, iteration = self.run, self.iteration
         if not rows:
-            drops = _drops(run, iteration)
-            raise DataError(
-                f"iteration {iteration}: nothing to train on (dropped: {drops or 'none'}); raise"
-                " candidates.num_candidates or rating.num_draws, or set rating.expected=true, which"
-                " ties less often"
-            )
+            raise NothingToLearnError(why_nothing_is_left(run, iteration))
         training = self.config.training
         wanted = Training(
             model=f"M{iteration}",
@@ -279,10 +280,3 @@ class Round:
         )
         train_model(run, self.models.now, wanted)
         return run_model(run.layout, self.config.model, iteration)
-
-
-def _drops(run: Run, iteration: int) -> dict[str, int]:
-    """Why instructions of the iteration became no training row."""
-    stage = "preferences" if run.config.preferences.kind == "pairs" else "examples"
-    manifest = read_manifest(run.layout.stage(iteration, stage))
-    return {} if manifest is None else manifest.drops

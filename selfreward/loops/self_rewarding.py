@@ -12,7 +12,7 @@ run again after any interruption goes on where the last attempt stopped.
 from typing import Any
 
 from selfreward.config import RunConfig
-from selfreward.errors import ConfigError
+from selfreward.errors import ConfigError, NothingToLearnError
 from selfreward.judging.meta_judging import get_meta_rubric
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubrics import get_pairwise_rubric
@@ -31,7 +31,7 @@ from selfreward.loops.session import open_run, run_model
 from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.loops.training import Training, train_model
-from selfreward.loops.verdict import Decision, decide, promote_first
+from selfreward.loops.verdict import Decision, decide, promote_first, stop_untrained
 from selfreward.reports.progress import Display
 
 
@@ -92,7 +92,11 @@ class _Loop:
                 now=self.trained[iteration - 1],
             )
             rewarding = Round(self.run, iteration, models, self.rubric)
-            self.trained[iteration] = rewarding.learn(self._instructions(iteration))
+            try:
+                self.trained[iteration] = rewarding.learn(self._instructions(iteration))
+            except NothingToLearnError as nothing:
+                stop_untrained(self.run, iteration, str(nothing), current)
+                return
             current, stopped = self._conclude(iteration, current)
 
     def _first_model(self) -> PlacedModel:

@@ -61,32 +61,50 @@ def decide(
     if promoted and not run.config.promotion.enabled:
         promoted, reason = False, f"not moved, since promotion.enabled is false ({reason})"
     stop = bool(collapsed)
-    url = join(run.layout.iteration(iteration), "promotion.json")
-    files.write_json(
-        url,
-        {
-            "promoted": promoted,
-            "compared_with": current,
-            "accuracy": accuracy,
-            "reason": reason,
-            "stopped": stop,
-            "card": figures["card"],
-        },
-    )
+    written = {
+        "promoted": promoted,
+        "compared_with": current,
+        "accuracy": accuracy,
+        "reason": reason,
+        "stopped": stop,
+        "card": figures["card"],
+    }
     kept = iteration if promoted else current
-    run.display.line(f"M{iteration} {reason}")
-    if stop:
-        left = run.config.loop.iterations - iteration
-        run.display.line(
-            f"stopped after iteration {iteration}{f', {left} left' if left else ''}: the loop is"
-            f" collapsing; M{kept} stays current"
-        )
+    _tell(run, iteration, written, kept)
     pointed = read_current(run.layout)
     if promoted and (pointed is None or pointed.iteration < iteration):
         point_to(run, models[iteration], accuracy, reason)
     elif not promoted and pointed is not None and _taken_back(pointed.iteration, iteration, stop):
         point_to(run, models[kept], None, f"M{iteration} {reason}")
     return Decision(current=kept, stop=stop)
+
+
+def stop_untrained(run: Run, iteration: int, why: str, current: int) -> None:
+    """Ends the loop at a round that left nothing to train on, which is a collapse too: a model
+    that scores every answer alike teaches nothing. The current model stays; writes
+    `promotion.json`."""
+    written: dict[str, Any] = {
+        "promoted": False,
+        # There is no model that anything could be compared with.
+        "compared_with": None,
+        "accuracy": None,
+        "reason": f"not trained: {why}",
+        "stopped": True,
+        "card": {},
+    }
+    _tell(run, iteration, written, current)
+
+
+def _tell(run: Run, iteration: int, written: dict[str, Any], kept: int) -> None:
+    """Writes a decision and says it; `kept` is the iteration that is current after it."""
+    files.write_json(join(run.layout.iteration(iteration), "promotion.json"), written)
+    run.display.line(f"M{iteration} {written['reason']}")
+    if written["stopped"]:
+        left = run.config.loop.iterations - iteration
+        run.display.line(
+            f"stopped after iteration {iteration}{f', {left} left' if left else ''}: the loop is"
+            f" collapsing; M{kept} stays current"
+        )
 
 
 def _taken_back(pointed: int, iteration: int, stop: bool) -> bool:

@@ -7,7 +7,7 @@ to know.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -143,3 +143,14 @@ def collapse_reasons(figures: CollapseFigures, config: CollapseConfig) -> list[s
                 text = rule.text.format(_shown(value, limit))
                 lines.append(f"collapse.{rule.key}: {text} (limit {limit:g})")
     return lines
+
+
+def nothing_left(num: int, what: str, drops: Mapping[str, int]) -> str:
+    """Returns what is told where none of `num` things was kept, the commonest reason first.
+
+    Example: `nothing_left(24, "instructions gave a training row", {"tied_scores": 24})` is
+    `none of 24 instructions gave a training row (tied_scores 24)`.
+    """
+    counted = sorted((-n, reason) for reason, n in drops.items() if n)
+    reasons = ", ".join(f"{reason} {-n}" for n, reason in counted)
+    return f"none of {num} {what} ({reasons or 'nothing was dropped'})"

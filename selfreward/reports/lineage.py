@@ -73,6 +73,8 @@ class Lineage:
     """Instructions that were written with the target as an example."""
     prompt: list[dict[str, str]] | None = None
     """What the model read, where the target is a reading or a created instruction."""
+    side_prompts: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    """What the judge of each response read, where the target is a preference of two."""
     stages: dict[str, StageNote] = field(default_factory=dict)
     """By folder."""
     unread: tuple[str, ...] = ()

@@ -177,6 +177,9 @@ class _Teller:
         if self._lineage.prompt is not None:
             yield f"\nPROMPT of {self._lineage.target}, rendered by this version"
             yield from self._messages(self._lineage.prompt)
+        for ident, prompt in self._lineage.side_prompts.items():
+            yield f"\nPROMPT of the readings of {ident}, rendered by this version"
+            yield from self._messages(prompt)
 
     def _training_rows(self) -> Iterator[str]:
         for entry in self._of("TrainingExample", "Preference"):

@@ -12,14 +12,11 @@ from selfreward.config import SamplingConfig
 from selfreward.config_self_rewarding import SelfInstructConfig
 from selfreward.engines.protocol import Draw, Generate, GenerationRequest
 from selfreward.errors import DataError
-from selfreward.judging.filters import NearDuplicateIndex, exact_key
-from selfreward.judging.instruction_filters import filter_reason
-from selfreward.judging.rouge_filter import RougeFilter
+from selfreward.judging.new_instructions import Candidate, NewInstructions, filters_of
 from selfreward.judging.self_instruct import render_creation, shots, split_creation
 from selfreward.records import (
     AnsweredInstruction,
     DroppedRow,
-    DropReason,
     Instruction,
     Message,
     ModelRef,
@@ -179,56 +176,21 @@ def filter_round(
 
     One that models are measured on is dropped as held out.
     """
-    rouge = RougeFilter(config.max_rouge_l)
-    threshold = config.near_duplicate_threshold
-    near = None if threshold is None else NearDuplicateIndex(threshold, seed=plan.seed)
-    seen: dict[str, str] = {}
+    instructions = NewInstructions(filters_of(config, plan.held_out.keys(), plan.seed))
     known = [row.instruction for url in plan.seeds for row in _seeds(url)]
     known += [row.instruction for url in plan.kept for row in _kept(url)]
-    held_out = plan.held_out.keys()
     known += [row for u in plan.held_out.instructions for row in read_records(u, Instruction)]
     known += [row.instruction for url in plan.held_out.answered for row in _seeds(url)]
     for instruction in known:
-        text = instruction.messages[-1].content
-        seen.setdefault(exact_key(instruction.messages), instruction.id)
-        rouge.add(instruction.id, text)
-        if near is not None:
-            near.is_duplicate_then_add(instruction.id, text)
+        instructions.know(Candidate(id=instruction.id, messages=instruction.messages))
     kept: list[CreatedInstruction] = []
     dropped: list[DroppedRow] = []
     for row in (row for url in created for row in _kept(url)):
-        text = row.instruction.messages[0].content
-        found = filter_reason(text, config)
-        if found is None and exact_key(row.instruction.messages) in held_out:
-            found = (DropReason.HELD_OUT, "models are measured on this prompt")
-        found = found or _seen_before(row, text, seen, rouge, near)
-        if found is not None:
-            reason, detail = found
-            dropped.append(DroppedRow(row_id=row.id, stage="filter", reason=reason, detail=detail))
+        found = instructions.take(Candidate(id=row.id, messages=row.instruction.messages))
+        if found is None:
+            kept.append(row)
             continue
-        seen[exact_key(row.instruction.messages)] = row.id
-        rouge.add(row.id, text)
-        kept.append(row)
+        reason, detail = found
+        dropped.append(DroppedRow(row_id=row.id, stage="filter", reason=reason, detail=detail))
     # Each shard is a part of the round: sizes follow what was kept.
     return list(write_rows(folder, kept, dropped, shard_size, CreatedInstruction))
-
-
-def _seen_before(
-    row: CreatedInstruction,
-    text: str,
-    seen: dict[str, str],
-    rouge: RougeFilter,
-    near: NearDuplicateIndex | None,
-) -> tuple[DropReason, str] | None:
-    earlier = seen.get(exact_key(row.instruction.messages))
-    if earlier is not None:
-        return DropReason.EXACT_DUPLICATE, f"of {earlier}"
-    similar = rouge.nearest(text)
-    if similar is not None:
-        return DropReason.SIMILAR_INSTRUCTION, f"ROUGE-L {similar.rouge_l:.2f} with {similar.id}"
-    if near is not None:
-        # Asked last: what it does not know it adds, so only what is kept may come here.
-        duplicate = near.is_duplicate_then_add(row.id, text)
-        if duplicate is not None:
-            return DropReason.NEAR_DUPLICATE, f"of {duplicate}"
-    return None

@@ -84,6 +84,7 @@ class SelectEft:
                     id=content_id("exa", "eft", rating.id),
                     messages=render_pointwise(self.rubric, response.messages, response.response),
                     target=rating.text.strip(),
+                    ended=rating.finish_reason != "length",
                     pair_id=row.id,
                     judgment_id=rating.id,
                 )

@@ -16,6 +16,7 @@ from selfreward.judging.meta_judging import (
     render_meta,
 )
 from selfreward.judging.pointwise import PointwiseRubric, render_pointwise
+from selfreward.judging.preferences import PairDrop
 from selfreward.judging.rubrics import verdict_choices, verdict_regex
 from selfreward.judging.verdicts import parse_pairwise
 from selfreward.records import (
@@ -221,9 +222,8 @@ class MetaPrefer:
             max_chosen_chars=self.max_chosen_chars,
             weights=self.weights,
         )
-        if ends is None:
-            detail = "no judgment came out above another, or the best is too long"
-            return RowResult(row.id, [], [_drop(row.id, self.name, DropReason.TIED_SCORES, detail)])
+        if isinstance(ends, PairDrop):
+            return RowResult(row.id, [], [_drop(row.id, self.name, ends.reason, ends.detail)])
         ratings = {r.id: r for pair in row.pairs for r in (pair.first, pair.second)}
         best, worst = (ratings[i] for i in ends)
         preference = Preference(
@@ -236,6 +236,8 @@ class MetaPrefer:
             rejected_id=worst.id,
             chosen_score=best.verdict.score,
             rejected_score=worst.verdict.score,
+            chosen_ended=best.finish_reason != "length",
+            rejected_ended=worst.finish_reason != "length",
         )
         return RowResult(row.id, [preference])
 

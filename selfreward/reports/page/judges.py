@@ -151,11 +151,12 @@ def _apart(value: float | None, reference: float | None) -> float | None:
 
 
 def _cards(summary: RunSummary) -> dict[int, dict[str, Any]]:
-    """By iteration: of a promotion, which compares two judges, or what the evaluation of the
-    held-out pairs knows of it."""
-    found: dict[int, dict[str, Any]] = {}
+    """By iteration: of a model's own figures, of a promotion that compared two judges on pairs, or
+    what the evaluation of the held-out pairs knows of it."""
+    # In the self-rewarding loop each model is measured by itself; a promotion holds its card alone.
+    found = {i: f["card"] for i, f in summary.figures.items() if f.get("card")}
     for iteration, promotion in summary.promotions.items():
-        if "card" in promotion:
+        if "card_of_compared" in promotion:
             found.setdefault(promotion["compared_with"], promotion["card_of_compared"])
             found[iteration] = promotion["card"]
     for iteration, sets in summary.evaluations.items():

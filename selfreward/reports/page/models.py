@@ -119,7 +119,7 @@ def _head_to_head(figures: dict[int, dict[str, Any]]) -> Card | None:
         results, [(name, [r[f"{what}_rate"] for what in results]) for name, r in counted]
     )
     rows = [
-        row(name, "0", *[ABSENT] * 5)
+        row(name, "0", *[ABSENT] * 7)
         if report is None or not report["n"]
         else row(
             name,
@@ -127,10 +127,13 @@ def _head_to_head(figures: dict[int, dict[str, Any]]) -> Card | None:
             *(share(report[f"{what}_rate"]) for what in results),
             share(report["adjusted_win_rate"]),
             interval(report["adjusted_win_rate_ci"]),
+            *(significant(report[f"mean_{side}_length"]) for side in ("model", "baseline")),
         )
         for name, report in reports
     ]
-    headings = ("models", "n", *results, "win + tie/2", "interval")
+    # A judge's liking for length looks like a win: both lengths stand beside it.
+    lengths = ("characters", "the other's")
+    headings = ("models", "n", *results, "win + tie/2", "interval", *lengths)
     return Card(
         title="Answers against earlier models",
         note=f"Compared by {', '.join(sorted(judges))}." if judges else "",
