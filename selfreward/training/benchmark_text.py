@@ -18,8 +18,8 @@ from selfreward.storage.token_shards import PackedRow
 from selfreward.training.benchmark_turns import (
     IGNORED,
     Turn,
+    clock_steps,
     largest_difference,
-    step_clock,
     this_device,
     timed,
     tokens_per_s,
@@ -147,8 +147,8 @@ def _train_transformers(task: TrainingTask, steps: Sequence[list[dict[str, list[
             ),
             train_dataset=Dataset.from_list([row for step in steps for row in step]),
             data_collator=default_data_collator,
-            callbacks=[step_clock(seconds)],
         )
+        clock_steps(trainer, seconds)
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return Turn(seconds=seconds, losses=losses)

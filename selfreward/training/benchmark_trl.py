@@ -11,7 +11,7 @@ from selfreward.config import TrainingConfig
 from selfreward.records import Preference
 from selfreward.training.batching import plan_batches
 from selfreward.training.benchmark_bare import load_scorer
-from selfreward.training.benchmark_turns import Turn, step_clock, this_device
+from selfreward.training.benchmark_turns import Turn, clock_steps, this_device
 from selfreward.training.encoding import end_of_turn
 from selfreward.training.model import ModelSource, load_tokenizer
 from selfreward.training.reward_model import pooled_at_end_of_turn
@@ -81,7 +81,6 @@ def train_trl(
         shared: dict[str, Any] = {
             "train_dataset": Dataset.from_list(trl_rows(tokenizer, rows, config, seed)),
             "processing_class": tokenizer,
-            "callbacks": [step_clock(seconds)],
         }
         if config.objective == "sft":
             trainer: Any = SFTTrainer(model_path, args=SFTConfig(**common, **dtype), **shared)
@@ -93,6 +92,7 @@ def train_trl(
             shared["processing_class"] = pooled_at_end_of_turn(model.config, tokenizer)
             arguments = RewardConfig(eos_token=end_of_turn(tokenizer), **common)
             trainer = RewardTrainer(model, args=arguments, **shared)
+        clock_steps(trainer, seconds)
         trainer.train()
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return Turn(seconds=seconds, losses=losses)

@@ -43,9 +43,10 @@ def timed(seconds: list[float]) -> Iterator[None]:
     seconds.append(time.perf_counter() - begin)
 
 
-def step_clock(seconds: list[float]) -> Any:
-    """A callback of transformers' Trainer (and of TRL's) that appends the seconds of each step."""
-    from transformers import TrainerCallback
+def clock_steps(trainer: Any, seconds: list[float]) -> None:
+    """Makes transformers' Trainer (or one of TRL's) append the seconds of each step, and print
+    nothing: a benchmark's output is one JSON document."""
+    from transformers import PrinterCallback, TrainerCallback
 
     class Clock(TrainerCallback):
         begin = 0.0
@@ -58,7 +59,8 @@ def step_clock(seconds: list[float]) -> Any:
             wait_for_device()
             seconds.append(time.perf_counter() - self.begin)
 
-    return Clock()
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Clock())
 
 
 def tokens_per_s(turns: Sequence[Turn], num_tokens: Sequence[int]) -> float:
