@@ -67,6 +67,7 @@ def train_trl(
             "lr_scheduler_type": "constant",
             "train_sampling_strategy": "sequential",
             "max_length": config.max_length,
+            "max_grad_norm": config.max_grad_norm,
             "logging_steps": 1,
             "save_strategy": "no",
             "report_to": "none",
