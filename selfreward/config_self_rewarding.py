@@ -117,6 +117,8 @@ class MetaJudgeConfig(Section):
 class CollapseConfig(Section):
     """Thresholds that stop the loop; None watches without stopping."""
 
+    max_unscored: float | None = Field(default=0.9, gt=0, le=1)
+    """Largest share of the model's held-out answers to which it gives no score that can be read."""
     max_saturation: float | None = Field(default=0.95, gt=0, le=1)
     """Largest share of the model's held-out answers to which it gives the highest score."""
     max_tie_rate: float | None = Field(default=0.98, gt=0, le=1)

@@ -13,6 +13,7 @@ from selfreward.metrics.collapse import (
 )
 
 HEALTHY = CollapseFigures(
+    unscored=0.02,
     saturation=0.22,
     tie_rate=0.1,
     mean_length=512.0,
@@ -24,6 +25,7 @@ HEALTHY = CollapseFigures(
 )
 # What is given, the threshold it crosses, and one just inside.
 CROSSED = [
+    ("unscored", "max_unscored", 0.9, 0.95, 0.85),
     ("saturation", "max_saturation", 0.95, 0.97, 0.94),
     ("tie_rate", "max_tie_rate", 0.98, 0.99, 0.97),
     ("length_ratio", "max_length_ratio", 4.0, 4.1, 3.9),

@@ -157,7 +157,9 @@ class Examination:
                 DropReason.EXACT_DUPLICATE,
             )
             similar = sum(creation.get(r.value, 0) for r in reasons) / creation["created"]
+        num_answers = scores["num_candidates"]
         watched = CollapseFigures(
+            unscored=scores["num_unscored"] / num_answers if num_answers else None,
             # Expected scores hardly ever are the top score itself.
             saturation=scores["top_level_share" if self.config.rating.expected else "saturation"],
             tie_rate=candidates.get("tie_rate"),

@@ -18,10 +18,13 @@ from selfreward.config_self_rewarding import CollapseConfig
 class CollapseFigures:
     """What is watched in an iteration; None was not measured.
 
-    Example: `CollapseFigures(saturation=0.22, tie_rate=0.1, mean_length=512.0, length_ratio=1.3,
-    distinct_2=0.66, near_duplicate_rate=0.18, seed_agreement=0.42, kl_per_token=0.12)`
+    Example: `CollapseFigures(unscored=0.02, saturation=0.22, tie_rate=0.1, mean_length=512.0,
+    length_ratio=1.3, distinct_2=0.66, near_duplicate_rate=0.18, seed_agreement=0.42,
+    kl_per_token=0.12)`
     """
 
+    unscored: float | None = None
+    """Share of the candidates none of whose judgments could be read."""
     saturation: float | None = None
     """Share of the scored candidates with the highest score of the rubric."""
     tie_rate: float | None = None
@@ -72,6 +75,7 @@ class _Rule:
 
 
 _RULES = (
+    _Rule("unscored", "max_unscored", "max", "{} of the answers got no score that could be read"),
     _Rule("saturation", "max_saturation", "max", "{} of the scored answers have the top score"),
     _Rule(
         "tie_rate",
