@@ -90,20 +90,30 @@ def bradley_terry_loss(model: Any, frozen: Any, batch: PaddedRows) -> Tensor:
     return -functional.logsigmoid(scores_B[0::2] - scores_B[1::2]).sum()
 
 
+def plain_adamw(model: Any, config: TrainingConfig) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
 def load_language_model(path: str) -> Any:
-    """The model at `path` in fp32 with transformers' own attention, on this device."""
+    """The model at `path` in fp32 with transformers' own attention, on this device, in training."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     model.config.use_cache = False
-    return model.to(this_device())
+    return model.to(this_device()).train()
 
 
 def load_scorer(path: str, seed: int) -> Any:
     """The model at `path` with the score head that training gives it."""
     source = ModelSource(path=path)
     model = load_reward_model(source, dtype=torch.float32, attention="sdpa", seed=seed)
-    return model.to(this_device())
+    return model.to(this_device()).train()
 
 
 def micro_batches_in_order(
@@ -133,14 +143,7 @@ def train_bare(
 ) -> Turn:
     """Trains `model` on the rows of each step; its loss is divided by the step's `counts`."""
     device = this_device()
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    model.train()
+    optimizer = plain_adamw(model, config)
     seconds: list[float] = []
     losses: list[float] = []
     for rows, count in zip(steps, counts, strict=True):

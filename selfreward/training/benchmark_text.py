@@ -8,13 +8,13 @@ steps, without loading and without the first step of each turn.
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional
 
 from selfreward.config import TrainingConfig
 from selfreward.storage.token_shards import PackedRow
+from selfreward.training.benchmark_bare import load_language_model, plain_adamw
 from selfreward.training.benchmark_turns import (
     IGNORED,
     Turn,
@@ -61,25 +61,11 @@ def _train_ours(task: TrainingTask) -> Turn:
     )
 
 
-def _load(task: TrainingTask) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(task.source.path, dtype=torch.float32)
-    model.config.use_cache = False
-    return model.to(this_device()).train()
-
-
 def _train_bare(task: TrainingTask, steps: Sequence[list[dict[str, list[int]]]]) -> Turn:
     """What one writes by hand: forward, cross-entropy, backward, AdamW; bf16 by autocast."""
     device, config = this_device(), task.config
-    model = _load(task)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    model = load_language_model(task.source.path)
+    optimizer = plain_adamw(model, config)
     batches = [
         {name: torch.tensor([row[name] for row in step], device=device) for name in step[0]}
         for step in steps
@@ -125,7 +111,7 @@ def _train_transformers(task: TrainingTask, steps: Sequence[list[dict[str, list[
         at_once -= 1
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            model=_load(task),
+            model=load_language_model(task.source.path),
             args=TrainingArguments(
                 output_dir=folder,
                 per_device_train_batch_size=at_once,
