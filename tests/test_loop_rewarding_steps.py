@@ -103,7 +103,8 @@ def test_the_kl_counts_the_ends_and_the_perplexity_of_people_does_not(
             return "<end>"
         if function is rewarding_eval.rewarding.mean_lengths:
             return [], []
-        return {"top_level_share": 0.1, "saturation": 0.1, "mean_length": 9.0}
+        scores = {"num_candidates": 4, "num_unscored": 0, "mean_length": 9.0}
+        return scores | {"top_level_share": 0.1, "saturation": 0.1}
 
     monkeypatch.setattr(rewarding_eval, "on_cluster", cluster)
     monkeypatch.setattr(rewarding_eval.files, "write_json", lambda *_: None)
