@@ -109,6 +109,12 @@ def test_the_runs_tasks_are_reviewed_blind_and_counted(page: "Page", site: Site)
     page.keyboard.press(letters[0])
     page.keyboard.press("Enter")
     wait_for(page, "#progress", "1 done, 1 left")
+    # The count is there before the next task is, which takes the focus.
+    page.wait_for_function(
+        """asked => document.activeElement.id === "task-title"
+            && !document.querySelector("#task-prompt").textContent.includes(asked)""",
+        arg=asked,
+    )
     page.keyboard.press("t")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="All done").wait_for()
