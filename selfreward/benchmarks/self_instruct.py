@@ -7,10 +7,10 @@ from itertools import accumulate, islice
 from typing import Any
 
 from selfreward.config_self_rewarding import SelfInstructConfig
+from selfreward.judging.instruction_filters import Found
 from selfreward.judging.new_instructions import (
     Candidate,
     Filter,
-    Found,
     NewInstructions,
     filters_of,
 )

@@ -11,12 +11,9 @@ from typing import Protocol
 
 from selfreward.config_self_rewarding import SelfInstructConfig
 from selfreward.judging.filters import NearDuplicateIndex, exact_key
-from selfreward.judging.instruction_filters import TEXT_FILTERS
+from selfreward.judging.instruction_filters import TEXT_FILTERS, Found
 from selfreward.judging.rouge_filter import RougeFilter
 from selfreward.records import Conversation, DropReason
-
-Found = tuple[DropReason, str]
-"""Why an instruction is dropped, with a detail in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,12 +37,14 @@ RowObjective = Literal["sft", "dpo", "reward_model"]
 LEARNING_RATE = 1e-6
 
 
-def shared_config(objective: RowObjective, precision: str, **sizes: Any) -> TrainingConfig:
+def shared_config(
+    objective: RowObjective, precision: str, *, learning_rate: float = LEARNING_RATE, **sizes: Any
+) -> TrainingConfig:
     """Settings that all trainers take: constant rate, no decay, no clipping, TRL's AdamW betas."""
     return TrainingConfig(
         objective=objective,
         precision="bf16" if precision == "bf16" else "fp32",
-        learning_rate=LEARNING_RATE,
+        learning_rate=learning_rate,
         final_lr_ratio=1.0,
         warmup_ratio=0.0,
         weight_decay=0.0,
@@ -171,7 +173,8 @@ def compare_trainers(
             max_steps=num_steps,
             max_length=max_length,
             max_grad_norm=1e9,
-        ).model_copy(update={"learning_rate": learning_rate})
+            learning_rate=learning_rate,
+        )
         kept, encoded = _fitting(model_path, rows, config)
         config = config.model_copy(update={"epochs": num_steps * batch_size // len(kept) + 1})
         plan = plan_batches(
