@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
-    URL,
     Connection,
     Engine,
     ForeignKey,
@@ -29,6 +28,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from selfreward.errors import ConfigError
 from selfreward.records import Message
+from selfreward.serving.review.database_url import (
+    connect_limits,
+    shown_url,
+    without_secrets,
+)
 from selfreward.serving.review.items import (
     ItemKind,
     JudgedBy,
@@ -38,8 +42,6 @@ from selfreward.serving.review.items import (
 )
 
 SCHEMA_VERSION = 1
-CONNECT_SECONDS = 10
-"""How long a connection to PostgreSQL may take."""
 BUSY_SECONDS = 30.0
 """How long a writer of SQLite waits for the one before it."""
 _CREATE_LOCK = 0x5E1F2E71  # any number, the same for everybody who creates these tables
@@ -201,7 +203,7 @@ def open_database(url: str) -> Engine:
             " postgresql://user:password@host/database, with what is special in the password"
             " percent-encoded"
         ) from None
-    shown = _shown(parsed)
+    shown = shown_url(parsed)
     backend = parsed.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         raise ConfigError(f"review.database_url {shown}: use sqlite or postgresql, not {backend}")
@@ -216,7 +218,7 @@ def open_database(url: str) -> Engine:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         else:
-            engine = create_engine(parsed, pool_pre_ping=True, connect_args=_connect_limits(parsed))
+            engine = create_engine(parsed, pool_pre_ping=True, connect_args=connect_limits(parsed))
         if engine.dialect.is_async:
             raise ConfigError(f"review.database_url {shown}: name a driver that is not async")
         with writer(engine).begin() as connection:
@@ -230,37 +232,10 @@ def open_database(url: str) -> Engine:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         # The driver's own error is left behind: its words may be those of the URL.
         raise ConfigError(
-            f"review.database_url {shown} does not open: {_without_secrets(reason, parsed)}: check"
+            f"review.database_url {shown} does not open: {without_secrets(reason, parsed)}: check"
             " that it is there and may be written"
         ) from None
     return engine
-
-
-def _connect_limits(url: URL) -> dict[str, Any]:
-    """libpq by itself waits for a server that does not answer until the system gives up."""
-    known = url.get_driver_name() in ("psycopg", "psycopg2") and "connect_timeout" not in url.query
-    return {"connect_timeout": CONNECT_SECONDS} if known else {}
-
-
-def _shown(url: URL) -> str:
-    """What may be told of a URL: a password can stand in a query too, and one with an unquoted @,
-    : or / reaches into what follows it."""
-    if url.get_backend_name() == "sqlite":
-        return f"{url.drivername}:///{url.database or ''}"
-    return f"{url.drivername}://{_host(url)}/…"
-
-
-def _host(url: URL) -> str:
-    return (url.host or "").rpartition("@")[2]
-
-
-def _without_secrets(text: str, url: URL) -> str:
-    queried = [value for name, value in url.query.items() if "pass" in name.lower()]
-    secrets = [each for each in (url.password, *queried) if isinstance(each, str) and each]
-    # The longest first: one may hold another.
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "…")
-    return text.replace(url.host, _host(url)) if url.host else text
 
 
 def writer(engine: Engine) -> Engine:
