@@ -101,7 +101,9 @@ _Verdict = Annotated[str, typer.Option(help="greedy, sampled, or probability.")]
 _Columns = Annotated[
     list[str] | None, typer.Option("--column", help="ours=theirs, e.g. chosen=better_answer.")
 ]
-_MaxRows = Annotated[int | None, typer.Option(help="At most so many rows of each file.")]
+_MaxRows = Annotated[
+    int | None, typer.Option(help="So many rows of each file, drawn alike for every judge.")
+]
 _Work = Annotated[str | None, typer.Option(help="Folder or URL that keeps the judgments.")]
 _Format = Annotated[str, typer.Option("--format", help="table, json, or markdown.")]
 _Out = Annotated[str | None, typer.Option(help="Write the figures as JSON to this file too.")]
@@ -162,6 +164,7 @@ def evaluate(
         work=work,
         by=asked_by(judge, benchmark, by),
         keep_same=protocol is not None and protocol.keeps_same,
+        whole_prompts=protocol is not None,
     )
     found = evaluate_judge(request, _display(form))
     recipe = recipe_of(parse_judge(judge), request)

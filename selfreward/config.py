@@ -181,9 +181,12 @@ class PerturbConfig(Section):
     """0 is off."""
     kinds: dict[str, float] = Field(default_factory=dict)
     """Share of each kind, of those that suit the instruction's category; empty is all of them,
-    equal but for `templated_share`."""
+    equal but for `templated_share`. Of a pool without categories the kinds named here all apply;
+    where none are named, a false fact or number is only put where a reference answer can be
+    checked, since in a story it is no fault."""
     without: tuple[str, ...] = ()
-    """Kinds kept out, e.g. to measure what carries over to damage never seen."""
+    """Kinds kept out of what is trained on, and of what chooses a checkpoint; the held-out pairs
+    keep them, which shows what carries over to damage never seen."""
     severities: tuple[float, float, float] = (0.5, 0.3, 0.2)
     """Shares of subtle, plain and gross damage."""
     templated_share: float = Field(default=0.3, gt=0)
@@ -255,6 +258,7 @@ class EvaluationConfig(Section):
     labelled_pairs: tuple[DataPath, ...] = ()
     """JSONL or Parquet files with {prompt|messages, chosen, rejected}; measured beside."""
     max_labelled_pairs: int | None = Field(default=None, ge=1)
+    """Of each file: drawn by a hash, one of each prompt first, the same ones for every judge."""
     max_prompt_chars: int = Field(default=16000, ge=1)
     """Longer prompts of labelled pairs and scored responses are dropped: a limit apart from the
     pool's, so that judges of different recipes are measured on the same rows."""
@@ -262,6 +266,7 @@ class EvaluationConfig(Section):
     """JSONL or Parquet files with {messages, response, score, scale}: human scores that the
     self-rewarding loop's own are compared with."""
     max_scored_responses: int | None = Field(default=None, ge=1)
+    """Of each file: all responses to prompts that are drawn by a hash."""
     head_to_head_judge: str | None = None
     """Who compares the answers of two models: None is the frozen seed; a model or an endpoint's
     URL. Never the model under test by itself."""

@@ -259,6 +259,10 @@ def test_kinds_suit_the_category() -> None:
     assert set(kinds_for(None)) == set.intersection(*known)
     assert {"truncate", "refuse", "other_answer", "mutate_code"} <= set(kinds_for(None))
     assert all(kinds_for(category) for category in CATEGORIES)
+    # A right answer that can be checked says more than a category does.
+    assert kinds_for(None, "42") == KINDS
+    assert kinds_for("creative_writing", "42") == kinds_for("creative_writing")
+    assert kinds_for(None, " ".join(["a", "whole", "essay"] * 9)) == kinds_for(None)
 
 
 def test_every_kind_says_what_it_does() -> None:

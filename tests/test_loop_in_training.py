@@ -141,8 +141,8 @@ def test_a_file_of_nothing_but_trained_prompts_is_one_line(
 def test_the_most_of_a_file_is_counted_without_what_is_trained_on(tmp_path: Path) -> None:
     start(run_of(tmp_path))
     write("mine", [pair(prompt) for prompt in ("Ask 3.", "New?", "Newer?")])
-    run = run_of(tmp_path, labelled_pairs=["mine.jsonl"], max_labelled_pairs=1)
-    assert asked(build_labelled_pairs(run)["mine"].folder, ResponsePair) == ["New?"]
+    run = run_of(tmp_path, labelled_pairs=["mine.jsonl"], max_labelled_pairs=2)
+    assert asked(build_labelled_pairs(run)["mine"].folder, ResponsePair) == ["New?", "Newer?"]
 
 
 def test_created_instructions_are_trained_on_once_they_are_complete(tmp_path: Path) -> None:

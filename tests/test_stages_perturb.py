@@ -3,7 +3,9 @@
 import asyncio
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +108,30 @@ def test_shares_kinds_and_severities_are_what_the_config_says(shard: str) -> Non
     found = {p.corruption for p in made(Perturb(config=without, seed=1), rows)}
     assert found
     assert not found & {"negate", "truncate"}
+
+
+def test_false_facts_need_a_category_a_reference_or_to_be_asked_for() -> None:
+    unsorted = answered(1, category=None)
+    known = answered(1, category=None)
+    # Its one number is the answer.
+    text = "The river rose in 1931."
+    known = replace(
+        known,
+        instruction=replace(known.instruction, reference_answer="1931"),
+        response=replace(known.response, text=text),
+    )
+
+    def kinds(row: AnsweredInstruction, **settings: Any) -> set[str]:
+        config = PerturbConfig(pairs_per_instruction=30, **settings)
+        rows = [Neighboured(answered=row, others=())]
+        return {p.corruption for p in made(Perturb(config=config, seed=0), rows)}
+
+    assert not kinds(unsorted) & {"alter_number", "negate"}
+    assert "alter_number" in kinds(known)
+    assert kinds(unsorted, kinds={"alter_number": 1.0}) == {"alter_number"}
+    # What a category rules out stays out.
+    story = answered(1, category="creative_writing")
+    assert kinds(story, kinds={"alter_number": 1.0}) == set()
 
 
 def test_templated_kinds_are_rarer(shard: str) -> None:

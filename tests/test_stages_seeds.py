@@ -11,6 +11,7 @@ from selfreward.errors import DataError
 from selfreward.records import AnsweredInstruction, Instruction, Message
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import HeldOut
+from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import build_scored
 from selfreward.stages.seeds import HUMAN, IftExamples, build_ift, build_ranked
 from selfreward.stages.sources import to_instruction
@@ -298,7 +299,7 @@ def test_a_seed_that_the_pool_trains_on_is_not_held_out(tmp_path: Path) -> None:
 
 def test_a_part_of_the_ranked_sample_can_be_kept_for_measuring(tmp_path: Path) -> None:
     # 24 prompts with three responses each: six prompts are measured on, 18 are learnt from.
-    build_scored("sample:ranked", f"{tmp_path}/scored", 100, 18, 8000)
+    build_scored("sample:ranked", f"{tmp_path}/scored", 100, RowLimit(18, whole_prompts=True), 8000)
     measured = records_in(f"{tmp_path}/scored", ScoredResponse)
     held_out = HeldOut(scored=sealed_shards(f"{tmp_path}/scored"))
     build_ranked(["sample:ranked"], f"{tmp_path}/ranked", 100, None, 8000, [], held_out)

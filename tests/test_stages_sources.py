@@ -13,6 +13,7 @@ from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.records import DroppedRow, DropReason, Instruction, ResponsePair
 from selfreward.stages.labelled import build_labelled
+from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import read_scored
 from selfreward.stages.sources import SAMPLE, check_columns, read_rows, to_instruction
 from selfreward.storage import files
@@ -285,7 +286,7 @@ def test_a_source_without_a_usable_column_lists_what_it_has() -> None:
 def label(tmp_path: Path, rows: list[Any], **options: Any) -> tuple[list[Any], list[Any], Any]:
     (tmp_path / "pairs.jsonl").write_text(lines(rows))
     folder = f"{tmp_path}/out"
-    arguments = {"shard_size": 2, "max_pairs": None, "max_chars": 1000} | options
+    arguments = {"shard_size": 2, "limit": None, "max_chars": 1000} | options
     summaries = build_labelled(f"{tmp_path}/pairs.jsonl", folder, **arguments)
     pairs = [p for url in sealed_shards(folder) for p in read_records(url, ResponsePair)]
     dropped = read_records(f"{folder}/dropped/shard-00000.parquet", DroppedRow)
@@ -411,9 +412,9 @@ def test_a_scored_row_without_a_score_is_dropped(tmp_path: Path) -> None:
 
 def test_at_most_so_many_labelled_pairs(tmp_path: Path) -> None:
     rows = [{"prompt": f"Q{i}", "chosen": "a", "rejected": "b"} for i in range(9)]
-    assert len(label(tmp_path, rows, max_pairs=5)[0]) == 5
+    assert len(label(tmp_path, rows, limit=RowLimit(5))[0]) == 5
     # A shorter second attempt leaves nothing of the longer one.
-    assert len(label(tmp_path, rows, max_pairs=2)[0]) == 2
+    assert len(label(tmp_path, rows, limit=RowLimit(2))[0]) == 2
 
 
 @pytest.mark.parametrize(

@@ -144,13 +144,26 @@ def _corrupt(
 def _perturb(run: Run, answers: dict[str, Source], iteration: int) -> dict[str, Source]:
     config = run.config
     folders = _folders(run, "perturbed", iteration)
-    done = run_step(
-        run,
-        "perturb",
-        Perturb(config=config.perturb, seed=config.loop.seed),
-        _outputs(folders, answers, {"perturb": identity(config.perturb), "seed": config.loop.seed}),
-    )
-    return _sources(folders, done)
+    # Judges are measured on every kind, also on those that they are trained without.
+    every = config.perturb.model_copy(update={"without": ()})
+    found: dict[str, Source] = {}
+    for title, wanted, splits in (
+        ("perturb", config.perturb, ("train", "validation")),
+        ("perturb, heldout", every, ("heldout",)),
+    ):
+        outputs = [
+            output_of(
+                folders[split],
+                answers[split],
+                {"perturb": identity(wanted), "seed": config.loop.seed},
+            )
+            for split in splits
+        ]
+        done = run_step(run, title, Perturb(config=wanted, seed=config.loop.seed), outputs)
+        found |= {
+            split: Source.of(folders[split], made) for split, made in zip(splits, done, strict=True)
+        }
+    return found
 
 
 def _gather(run: Run, made: list[dict[str, Source]], iteration: int) -> dict[str, Source]:

@@ -139,7 +139,7 @@ class _Evaluation:
     def measure(self) -> Evaluated:
         request = self.request
         sets = build_data_sets(
-            self.run, request.data, request.columns, request.max_rows, keep_same=request.keep_same
+            self.run, request.data, request.columns, request.limit, keep_same=request.keep_same
         )
         pairs = [s for s in sets if s.kind == "pairs"]
         scored = [s for s in sets if s.kind == "scores"]

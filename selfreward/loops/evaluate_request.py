@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast, get_args
 
 import yaml
@@ -20,6 +20,7 @@ from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path
 from selfreward.loops.rubrics import load_pointwise_rubric
+from selfreward.stages.row_limit import RowLimit
 from selfreward.storage import files
 
 Orders = Literal["both", "random"]
@@ -44,7 +45,7 @@ class EvaluateRequest:
     orders: Orders = "both"
     verdict: Method = "greedy"
     columns: Mapping[str, str] = field(default_factory=dict)
-    max_rows: int | None = None
+    limit: RowLimit | None = None
     by: By = "ratings"
     """How responses with scores are asked about: each rated alone, or the best named in one reading
     where a benchmark has questions for that."""
@@ -69,6 +70,7 @@ def make_request(
     work: str | None,
     by: By = "ratings",
     keep_same: bool = False,
+    whole_prompts: bool = False,
 ) -> EvaluateRequest:
     """Reads what the command line says, and checks it before anything is started.
 
@@ -98,7 +100,7 @@ def make_request(
         orders=cast("Orders", orders),
         verdict=cast("Method", verdict),
         columns=dict(_column(text) for text in columns),
-        max_rows=max_rows,
+        limit=None if max_rows is None else RowLimit(max_rows, whole_prompts=whole_prompts),
         by=by,
         keep_same=keep_same,
         work=work,
@@ -249,7 +251,7 @@ def default_work(
         "settings": settings_of(spec, config, request, rubric),
         "data": sorted([absolute_path(p), files.version_of(p)] for p in request.data),
         "columns": dict(request.columns),
-        "max_rows": request.max_rows,
+        "max_rows": None if request.limit is None else asdict(request.limit),
         "max_chars": config.evaluation.max_prompt_chars,
     }
     if request.keep_same:

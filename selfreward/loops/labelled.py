@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from selfreward.records import DroppedRow, ResponsePair
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled import build_labelled, renamed
+from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import build_scored, is_scored
 from selfreward.stages.sources import dropping, read_rows
 from selfreward.storage.shards import read_records, sealed_shards
@@ -53,7 +54,7 @@ def build_data_sets(
     run: Run,
     paths: Sequence[str],
     columns: Mapping[str, str],
-    max_rows: int | None,
+    limit: RowLimit | None,
     trained: InTraining = NO_TRAINING,
     keep_same: bool = False,
 ) -> list[DataSet]:
@@ -74,7 +75,7 @@ def build_data_sets(
             "path": known_as,
             "content": content,
             "kind": kind,
-            "max": max_rows,
+            "max": None if limit is None else asdict(limit),
             "max_chars": config.evaluation.max_prompt_chars,
             "columns": dict(columns),
         }
@@ -90,7 +91,7 @@ def build_data_sets(
             path,
             folder,
             config.pool.shard_size,
-            max_rows,
+            limit,
             config.evaluation.max_prompt_chars,
             dict(columns),
             trained,
@@ -111,9 +112,9 @@ def build_scored_sets(run: Run) -> dict[str, Source]:
         DataError: a file is unreadable or holds no scored responses.
     """
     config = run.config.evaluation
-    sets = build_data_sets(
-        run, config.scored_responses, {}, config.max_scored_responses, in_training(run)
-    )
+    most = config.max_scored_responses
+    limit = None if most is None else RowLimit(most, whole_prompts=True)
+    sets = build_data_sets(run, config.scored_responses, {}, limit, in_training(run))
     for found in sets:
         if found.kind != "scores":
             raise DataError(

@@ -22,6 +22,7 @@ from selfreward.stages.categorise import (
 from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import build_labelled
 from selfreward.stages.pool import SplitSizes, build_pool
+from selfreward.stages.row_limit import RowLimit
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import sealed_shards
 
@@ -160,13 +161,14 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
     """
     sources: dict[str, Source] = {}
     config, trained = run.config, in_training(run)
+    most = config.evaluation.max_labelled_pairs
     for name, path in labelled_names(config.evaluation.labelled_pairs).items():
         folder = join(run.layout.root, "labelled", name)
         known_as, content = file_content(path)
         recipe = {
             "path": known_as,
             "content": content,
-            "max": config.evaluation.max_labelled_pairs,
+            "max": most,
             "max_chars": config.evaluation.max_prompt_chars,
         }
         manifest = build_folder(
@@ -178,7 +180,7 @@ def build_labelled_pairs(run: Run) -> dict[str, Source]:
             path,
             folder,
             config.pool.shard_size,
-            config.evaluation.max_labelled_pairs,
+            None if most is None else RowLimit(most),
             config.evaluation.max_prompt_chars,
             None,
             trained,

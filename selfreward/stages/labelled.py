@@ -16,6 +16,7 @@ from selfreward.judging.filters import exact_key
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, ResponsePair, content_id
 from selfreward.stages.in_training import NO_TRAINING, InTraining
+from selfreward.stages.row_limit import RowLimit, limited
 from selfreward.stages.sources import (
     PROMPT_COLUMNS,
     clean_text,
@@ -31,7 +32,7 @@ def build_labelled(
     path: str,
     folder: str,
     shard_size: int,
-    max_pairs: int | None,
+    limit: RowLimit | None,
     max_chars: int,
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
@@ -67,8 +68,6 @@ def build_labelled(
             pairs.append(made)
         else:
             dropped.append(made)
-        if max_pairs is not None and len(pairs) == max_pairs:
-            break
     check_names(found, columns or {}, path)
     if not pairs and found and not {"chosen", "rejected"} <= found | set(columns or {}):
         raise DataError(
@@ -77,7 +76,8 @@ def build_labelled(
         )
     if not pairs:
         raise nothing_usable(path, "pair", dropped)
-    return list(write_rows(folder, pairs, dropped, shard_size, ResponsePair))
+    kept = limited(pairs, limit)
+    return list(write_rows(folder, kept, dropped, shard_size, ResponsePair))
 
 
 def nothing_usable(path: str, what: str, dropped: Sequence[DroppedRow]) -> DataError:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from selfreward.config import PerturbConfig
 from selfreward.engines.protocol import Generate
+from selfreward.judging.categories import CATEGORIES
 from selfreward.judging.perturbations.base import Severity
-from selfreward.judging.perturbations.perturb import kinds_for, perturb
+from selfreward.judging.perturbations.perturb import PERTURBATIONS, kinds_for, perturb
 from selfreward.records import (
     AnsweredInstruction,
     DroppedRow,
@@ -88,11 +89,14 @@ class Perturb:
         """The kinds that suit the instruction, in a random order weighted by their shares."""
         instruction = answered.instruction
         shares = self.config.kinds
+        # Who names kinds for a pool that nobody has sorted vouches for it.
+        vouched = bool(shares) and instruction.category not in CATEGORIES
+        known = kinds_for(instruction.category, instruction.reference_answer)
         # Of an answer that was cut off already, another end is no worse.
         cut = {"truncate"} if answered.response.finish_reason == "length" else set()
         suited = [
             kind
-            for kind in kinds_for(instruction.category)
+            for kind in (PERTURBATIONS if vouched else known)
             if (shares.get(kind, 0.0) > 0 if shares else True)
             and kind not in (*self.config.without, *cut)
         ]

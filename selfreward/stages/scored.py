@@ -11,6 +11,7 @@ from selfreward.records import DroppedRow, DropReason
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled import check_names, nothing_usable, renamed, write_rows
+from selfreward.stages.row_limit import RowLimit, limited
 from selfreward.stages.sources import clean_text, dropping, read_rows, to_instruction
 from selfreward.storage.shards import ShardSummary
 
@@ -51,7 +52,7 @@ def build_scored(
     path: str,
     folder: str,
     shard_size: int,
-    max_rows: int | None,
+    limit: RowLimit | None,
     max_chars: int,
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
@@ -63,7 +64,7 @@ def build_scored(
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable row.
     """
-    rows, dropped = read_scored(path, max_rows, max_chars, columns, trained)
+    rows, dropped = read_scored(path, limit, max_chars, columns, trained)
     summaries: Iterator[ShardSummary] = write_rows(
         folder, rows, dropped, shard_size, ScoredResponse
     )
@@ -72,7 +73,7 @@ def build_scored(
 
 def read_scored(
     path: str,
-    max_rows: int | None,
+    limit: RowLimit | None,
     max_chars: int,
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
@@ -104,8 +105,6 @@ def read_scored(
                 rows.append(made)
             else:
                 dropped.append(made)
-        if max_rows is not None and len(rows) >= max_rows:
-            break
     check_names(found, columns or {}, path)
     if found and not fits:
         raise DataError(
@@ -114,7 +113,7 @@ def read_scored(
         )
     if not rows:
         raise nothing_usable(path, "scored response", dropped)
-    return rows, dropped
+    return limited(rows, limit), dropped
 
 
 def _single_responses(row: dict[str, Any]) -> list[dict[str, Any]]:

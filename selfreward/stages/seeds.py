@@ -26,6 +26,7 @@ from selfreward.records import (
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import write_rows, write_shards
+from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import read_scored
 from selfreward.stages.sources import ROLES, clean_text, dropping, read_rows, to_instruction
 from selfreward.storage.shards import RowResult, ShardSummary, read_records
@@ -167,7 +168,8 @@ def build_ranked(
     rows: dict[str, ScoredResponse] = {}
     dropped: list[DroppedRow] = []
     for path in paths:
-        found, drops = read_scored(path, max_rows, max_chars)
+        limit = None if max_rows is None else RowLimit(max_rows, whole_prompts=True)
+        found, drops = read_scored(path, limit, max_chars)
         dropped += drops
         for row in found:
             if row.id in rows:

@@ -87,14 +87,17 @@ _UNSUITED: dict[str, frozenset[str]] = {
 }
 
 
-def kinds_for(category: str | None) -> tuple[str, ...]:
+def kinds_for(category: str | None, reference: str | None = None) -> tuple[str, ...]:
     """Returns the kinds whose label holds for a category of `judging.categories.CATEGORIES`.
 
-    Where the category is none of these only those come that every category can bear. A kind listed
-    here may still find nothing to do in a given response.
+    Where the category is none of these only those come that every category can bear, but all where
+    a checkable `reference` answer says that there is a right one. A kind listed here may still find
+    nothing to do in a given response.
     """
-    known = category in CATEGORIES
-    unsuited = _UNSUITED.get(category or "", frozenset()) if known else _all_unsuited()
+    if category in CATEGORIES:
+        unsuited = _UNSUITED.get(category, frozenset())
+    else:
+        unsuited = frozenset() if is_checkable(reference) else _all_unsuited()
     return tuple(kind for kind in PERTURBATIONS if kind not in unsuited)
 
 
