@@ -201,8 +201,9 @@ class LengthBalanceConfig(Section):
 
 class JudgeConfig(Section):
     rubric: str = "pairwise_reasoned"
-    """Id of a rubric in judging/prompts.py: `pairwise_reasoned`, `pairwise_verdict_only`, or
-    `pairwise_checklist`."""
+    """Id of a rubric in judging/rubrics.py: `pairwise_reasoned` or `pairwise_checklist` (reason,
+    then verdict), `pairwise_verdict_only` (a letter), or `pairwise_verdict_first` (verdict, then
+    one or two sentences of reason)."""
     guided: bool = True
     """Guided decoding: the completion must end in a parseable verdict."""
     num_draws: int = Field(default=15, ge=1)

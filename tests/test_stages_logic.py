@@ -677,6 +677,22 @@ def test_validation_examples_end_with_the_right_verdict() -> None:
     ]
 
 
+def test_a_verdict_that_comes_first_is_measured_without_its_reason() -> None:
+    row = judged(pair(1), chosen_first=[WRONG], rejected_first=[RIGHT])
+    row = replace(
+        row,
+        judgments=tuple(
+            replace(j, rubric_id="pairwise_verdict_first", text="[[B]]\nReason.")
+            for j in row.judgments
+        ),
+    )
+    (result,) = run(ValidationExamples(rubric_id="pairwise_verdict_first"), [row])
+    assert [(e.target, e.counter_target, e.ended) for e in result.records] == [
+        ("[[A]]", "[[B]]", False),
+        ("[[B]]", "[[A]]", False),
+    ]
+
+
 def balanced(folder: Any, rows: list[TrainingExample]) -> list[Any]:
     """The rows that both passes keep: ranks of the shard, cut-offs, the stage over it."""
     url = f"{folder}/x.parquet"

@@ -38,6 +38,7 @@ __all__ = [
     "balance_rank",
     "balance_ranks",
     "balance_threshold",
+    "completion_ended",
     "completion_text",
     "is_negative",
     "judged_prompt",
@@ -83,7 +84,8 @@ def completion_text(rubric: PairwiseRubric, judgment: Judgment) -> str:
     """Returns what training imitates or avoids of a judgment.
 
     A choice is cut after its verdict (letter style: the bare letter), since what follows a verdict
-    is not part of judging. Any other outcome is kept as the judge wrote it.
+    is not part of judging. Where the rubric asks for the verdict first, what follows it is the
+    reason and stays; what stands before it goes. Any other outcome is kept as the judge wrote it.
     """
     verdict = judgment.verdict
     if verdict.outcome is not Outcome.CHOICE or verdict.choice is None:
@@ -96,7 +98,15 @@ def completion_text(rubric: PairwiseRubric, judgment: Judgment) -> str:
         raise ValueError(
             f"judgment {judgment.id} is a choice, but rubric {rubric.id!r} finds no verdict in it"
         )
+    if rubric.verdict_first:
+        return judgment.text[mark.start :].rstrip()
     return judgment.text[: mark.end]
+
+
+def completion_ended(rubric: PairwiseRubric, judgment: Judgment) -> bool:
+    """Whether what `completion_text` returns of a choice ends by itself: it does with the verdict,
+    while a reason that follows the verdict may have been cut."""
+    return not rubric.verdict_first or judgment.finish_reason != "length"
 
 
 def _by_position(
@@ -162,6 +172,7 @@ def select_sft(
                 judgment_id=choice.id,
                 gold=choice.gold,
                 counter_target=flip_verdict(rubric, target),
+                ended=completion_ended(rubric, choice),
             )
         )
     return examples, drops
@@ -223,6 +234,7 @@ def select_preferences(
                     chosen_id=chosen.id,
                     rejected_id=rejected.id,
                     gold=chosen.gold,
+                    chosen_ended=completion_ended(rubric, chosen),
                     rejected_ended=rejected.finish_reason != "length",
                 )
             )

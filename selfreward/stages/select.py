@@ -92,7 +92,8 @@ class ValidationExamples:
     """Right verdicts on pairs kept aside, to measure verdict accuracy while training goes on.
 
     A rubric that asks for a reason is measured with the reason the current judge gave, ended by
-    the right verdict: what counts is whether the model then prefers it to the wrong one.
+    the right verdict: what counts is whether the model then prefers it to the wrong one. Where the
+    verdict comes first it is measured alone: a reason behind it would give it away.
     """
 
     rubric_id: str
@@ -112,7 +113,7 @@ class ValidationExamples:
     def _example(self, pair: ResponsePair, judgment: Judgment) -> TrainingExample:
         rubric = get_pairwise_rubric(self.rubric_id)
         right = verdict_text(rubric, judgment.gold)
-        if judgment.verdict.choice is not None:
+        if judgment.verdict.choice is not None and not rubric.verdict_first:
             said = completion_text(rubric, judgment)
             right = said if judgment.is_right else (flip_verdict(rubric, said) or right)
         return TrainingExample(
@@ -123,6 +124,7 @@ class ValidationExamples:
             judgment_id=judgment.id,
             gold=judgment.gold,
             counter_target=flip_verdict(rubric, right),
+            ended=not rubric.verdict_first,
         )
 
 
