@@ -22,7 +22,7 @@ from selfreward.config_self_rewarding import (
     SeedsConfig,
     SelfInstructConfig,
 )
-from selfreward.config_training import LoraConfig, TrainingConfig
+from selfreward.config_training import LoraConfig, TrainingConfig, trainings_in
 
 __all__ = ["OPERATIONAL", "LoraConfig", "SamplingConfig", "Section", "TrainingConfig"]
 
@@ -415,6 +415,12 @@ class RunConfig(Section):
                 raise ValueError(
                     f"{name}.objective={training.objective} is for the stages of custom_llm; set"
                     " sft or dpo"
+                )
+        for name, training in trainings_in(self):
+            if training.curriculum != "none" and self.loop.kind != "self_taught":
+                raise ValueError(
+                    f"{name}.curriculum={training.curriculum} orders rows by how sure a judge was"
+                    f" of a known verdict, which loop.kind={self.loop.kind} has none of; set none"
                 )
         judges = self.loop.kind != "custom_llm"
         if judges and self.judge.sampling.max_tokens >= self.engine.max_model_len:

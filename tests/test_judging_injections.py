@@ -244,9 +244,8 @@ def test_no_completion_a_guided_judge_can_produce_is_read_as_anything_but_its_ve
     quote: str, choice: Choice, rubric: PairwiseRubric
 ) -> None:
     target = injection_targets(rubric)["protected"]
-    reason, verdict = f"Response {LETTERS[choice]} is sounder: {quote}", verdict_text(rubric, choice)
-    parts = (verdict, reason) if rubric.verdict_first else (reason, verdict)
-    completion = "\n".join(parts)
+    parts = [f"Response {LETTERS[choice]} is sounder: {quote}", verdict_text(rubric, choice)]
+    completion = "\n".join(reversed(parts) if rubric.verdict_first else parts)
     if target.can_produce(completion):
         assert target.read(completion, "stop").choice == choice
 

@@ -16,6 +16,7 @@ from selfreward.judging.balance import (
     balance_threshold,
     kept,
 )
+from selfreward.judging.margins import verdict_margin
 from selfreward.judging.prompts import render_pairwise
 from selfreward.judging.rubrics import PairwiseRubric, find_verdict, flip_verdict, verdict_text
 from selfreward.records import (
@@ -151,6 +152,7 @@ def select_sft(
     """
     examples: list[TrainingExample] = []
     drops: list[DroppedRow] = []
+    margin = verdict_margin(judgments)
     for position, group in _by_position(pair, judgments, rubric):
         right = [j for j in group if j.is_right]
         if not right:
@@ -173,6 +175,7 @@ def select_sft(
                 gold=choice.gold,
                 counter_target=flip_verdict(rubric, target),
                 ended=completion_ended(rubric, choice),
+                verdict_margin=margin,
             )
         )
     return examples, drops
@@ -206,6 +209,7 @@ def select_preferences(
     """
     preferences: list[Preference] = []
     drops: list[DroppedRow] = []
+    margin = verdict_margin(judgments)
     for position, group in _by_position(pair, judgments, rubric):
         right = _first_of_each_text(rubric, [j for j in group if j.is_right])
         negative = _first_of_each_text(rubric, [j for j in group if is_negative(j)])
@@ -236,6 +240,7 @@ def select_preferences(
                     gold=chosen.gold,
                     chosen_ended=completion_ended(rubric, chosen),
                     rejected_ended=rejected.finish_reason != "length",
+                    verdict_margin=margin,
                 )
             )
     return preferences, drops

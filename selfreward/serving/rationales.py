@@ -23,7 +23,8 @@ def rationale_of_verdict(rubric: PairwiseRubric, draw: Draw) -> str:
     mark = find_verdict(rubric, draw.text, complete=draw.finish_reason != "length")
     if mark is None:
         return draw.text.strip()
-    return draw.text[mark.end :].strip() if rubric.verdict_first else draw.text[: mark.start].strip()
+    reason = draw.text[mark.end :] if rubric.verdict_first else draw.text[: mark.start]
+    return reason.strip()
 
 
 def rationale_before_score(draw: Draw) -> str:
