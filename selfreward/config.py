@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from selfreward.config_base import OPERATIONAL, DataPath, Fraction, SamplingConfig, Section
+from selfreward.config_base import OPERATIONAL, DataPath, Fraction, SamplingConfig, Section, added
 from selfreward.config_base import operational as _op
 from selfreward.config_custom_llm import CustomLlmConfig
 from selfreward.config_self_rewarding import (
@@ -242,6 +242,10 @@ class SelectConfig(Section):
     """Drop examples whose every judgment was right (no signal; needs `judge.adaptive: false`)."""
     preferences_per_example: int = Field(default=1, ge=1)
     """DPO: right-wrong combinations kept per pair and order."""
+    min_likelihood_margin: float | None = added(None, ge=0)
+    """In nats per token: a pair whose chosen response the untrained generator finds less likely
+    than the rejected one by more than this is not trained on; None asks nothing. 0 keeps the pairs
+    whose chosen response is at least as likely. Self-taught loop only."""
 
 
 class EvaluationConfig(Section):

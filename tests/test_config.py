@@ -284,6 +284,7 @@ def test_identity_leaves_out_what_says_where_and_how_fast_at_every_depth() -> No
             "generator": GeneratorConfig(model=ModelConfig()),
             "seed_training": lora,
             "training": lora,
+            "select": {"min_likelihood_margin": 0.5},
             "custom_llm": {
                 stage: {"training": lora}
                 for stage in (

@@ -1,4 +1,4 @@
-"""`training.curriculum: margin`: easiest pairs first, the same after a break, and clear refusals."""
+"""`training.curriculum: margin`: easiest pairs first, also after a break, and clear refusals."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,3 +121,4 @@ def test_the_setting_leaves_recipes_without_it_as_they_were() -> None:
     # Else no run folder from before it would go on.
     assert "curriculum" not in identity(TrainingConfig())
     assert identity(TrainingConfig(curriculum="margin"))["curriculum"] == "margin"
+    assert "min_likelihood_margin" not in identity(RunConfig())["select"]
