@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from selfreward.config_base import OPERATIONAL, DataPath, Fraction, SamplingConfig, Section
+from selfreward.config_base import OPERATIONAL, DataPath, Fraction, SamplingConfig, Section, added
 from selfreward.config_base import operational as _op
 from selfreward.config_custom_llm import CustomLlmConfig
 from selfreward.config_self_rewarding import (
@@ -22,7 +22,7 @@ from selfreward.config_self_rewarding import (
     SeedsConfig,
     SelfInstructConfig,
 )
-from selfreward.config_training import LoraConfig, TrainingConfig
+from selfreward.config_training import LoraConfig, TrainingConfig, trainings_in
 
 __all__ = ["OPERATIONAL", "LoraConfig", "SamplingConfig", "Section", "TrainingConfig"]
 
@@ -204,8 +204,9 @@ class LengthBalanceConfig(Section):
 
 class JudgeConfig(Section):
     rubric: str = "pairwise_reasoned"
-    """Id of a rubric in judging/prompts.py: `pairwise_reasoned`, `pairwise_verdict_only`, or
-    `pairwise_checklist`."""
+    """Id of a rubric in judging/rubrics.py: `pairwise_reasoned` or `pairwise_checklist` (reason,
+    then verdict), `pairwise_verdict_only` (a letter), or `pairwise_verdict_first` (verdict, then
+    one or two sentences of reason)."""
     guided: bool = True
     """Guided decoding: the completion must end in a parseable verdict."""
     num_draws: int = Field(default=15, ge=1)
@@ -244,6 +245,10 @@ class SelectConfig(Section):
     """Drop examples whose every judgment was right (no signal; needs `judge.adaptive: false`)."""
     preferences_per_example: int = Field(default=1, ge=1)
     """DPO: right-wrong combinations kept per pair and order."""
+    min_likelihood_margin: float | None = added(None, ge=0)
+    """In nats per token: a pair whose chosen response the untrained generator finds less likely
+    than the rejected one by more than this is not trained on; None asks nothing. 0 keeps the pairs
+    whose chosen response is at least as likely. Self-taught loop only."""
 
 
 class EvaluationConfig(Section):
@@ -419,6 +424,12 @@ class RunConfig(Section):
                 raise ValueError(
                     f"{name}.objective={training.objective} is for the stages of custom_llm; set"
                     " sft or dpo"
+                )
+        for name, training in trainings_in(self):
+            if training.curriculum != "none" and self.loop.kind != "self_taught":
+                raise ValueError(
+                    f"{name}.curriculum={training.curriculum} orders rows by how sure a judge was"
+                    f" of a known verdict, which loop.kind={self.loop.kind} has none of; set none"
                 )
         judges = self.loop.kind != "custom_llm"
         if judges and self.judge.sampling.max_tokens >= self.engine.max_model_len:

@@ -2,11 +2,13 @@
 
 import glob
 import os
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 OPERATIONAL: dict[str, Any] = {"operational": True}
+ADDED: dict[str, Any] = {"added": True}
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -32,6 +34,21 @@ class Section(BaseModel):
 def operational(default: Any, **limits: Any) -> Any:
     """A field that says where or how fast, not what: left out of fingerprints."""
     return Field(default=default, json_schema_extra=OPERATIONAL, **limits)
+
+
+def added(default: Any, **limits: Any) -> Any:
+    """A field newer than run folders that are to go on: it enters fingerprints only where it has
+    another value than its default, with which all is made as before there was the field."""
+    return Field(default=default, json_schema_extra=ADDED, **limits)
+
+
+def identity_fields(section: BaseModel) -> Iterator[str]:
+    """Yields the names of the fields that say what is made, not where or how fast."""
+    for name, field in type(section).model_fields.items():
+        mark = field.json_schema_extra
+        is_left_out = mark == ADDED and getattr(section, name) == field.default
+        if mark != OPERATIONAL and not is_left_out:
+            yield name
 
 
 class SamplingConfig(Section):

@@ -108,7 +108,7 @@ class RewardTraining(TrainingConfig):
 
 
 class OnlineTraining(TrainingConfig):
-    """Optimizer and workers; objective, epochs and batch_size are not read."""
+    """Optimizer and workers; objective, epochs, batch_size and curriculum are not read."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
     lr_schedule: Literal["cosine", "linear", "constant", "wsd"] = "constant"

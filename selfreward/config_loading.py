@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from selfreward.config import RunConfig
+from selfreward.config_base import identity_fields
 from selfreward.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -57,10 +58,7 @@ def dump_config(config: RunConfig) -> str:
 def identity(section: BaseModel) -> dict[str, Any]:
     """Returns the fields of a section that change what is made, not where or how fast."""
     out: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("operational"):
-            continue
+    for name in identity_fields(section):
         value = getattr(section, name)
         out[name] = identity(value) if isinstance(value, BaseModel) else _plain(value)
     return out

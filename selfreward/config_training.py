@@ -1,10 +1,11 @@
 """How a model is trained, whatever on: the section every stage that trains has one of."""
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from selfreward.config_base import Fraction, Section
+from selfreward.config_base import Fraction, Section, added
 from selfreward.config_base import operational as _op
 
 
@@ -34,6 +35,10 @@ class TrainingConfig(Section):
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=16, ge=1)
     """Examples of one optimizer step, over all workers."""
+    curriculum: Literal["none", "margin"] = added("none")
+    """Self-taught loop. `margin`: in the first epoch rows are trained easiest first, from those
+    whose right verdict the judge was surest of down (`judging/margins.py`); later epochs are
+    shuffled, as all of them are with `none`."""
     tokens_per_micro_batch: int = _op(4096, ge=64)
     """Padded tokens one worker puts through the model at once; the rest is accumulated."""
     max_length: int = Field(default=2048, ge=16)
@@ -69,3 +74,13 @@ class TrainingConfig(Section):
     def needs_first_model(self) -> bool:
         """Whether the run's first model is the reference, whatever training starts from."""
         return self.objective == "dpo" and self.dpo_reference == "first"
+
+
+def trainings_in(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, TrainingConfig]]:
+    """Yields every training section inside a section, with its dotted name."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, TrainingConfig):
+            yield prefix + name, value
+        elif isinstance(value, BaseModel):
+            yield from trainings_in(value, f"{prefix}{name}.")

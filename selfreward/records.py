@@ -386,6 +386,9 @@ class TrainingExample:
     """The same text with the other verdict: lets training measure verdict accuracy."""
     ended: bool = True
     """False where the target was cut: the end of the turn is then no part of what is learnt."""
+    verdict_margin: float | None = None
+    """How sure the judge was of the right verdict on the pair, over both orders
+    (`judging/margins.py`); None where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,6 +417,8 @@ class Preference:
     chosen_ended: bool = True
     """False where the completion was cut: nobody drew an end of the turn behind it."""
     rejected_ended: bool = True
+    verdict_margin: float | None = None
+    """As in `TrainingExample`."""
 
     @property
     def score_margin(self) -> float | None:

@@ -5,7 +5,7 @@ guessed from its values (an all-null column would otherwise be read as floats).
 """
 
 import types
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from functools import cache
@@ -142,7 +142,21 @@ def _hints(record_type: Any) -> dict[str, Any]:
 
 def _record_from_row(record_type: Any, row: dict[str, Any]) -> Any:
     hints = _hints(record_type)
-    return record_type(**{name: _from_plain(hint, row[name]) for name, hint in hints.items()})
+    return record_type(
+        **{name: _from_plain(hint, row[name]) for name, hint in hints.items() if name in row}
+    )
+
+
+@cache
+def _optional_columns(record_type: Any) -> frozenset[str]:
+    """Columns of what is None unless it is known: a shard written before one was added lacks it."""
+    return frozenset(field.name for field in fields(record_type) if field.default is None)
+
+
+def missing_columns(record_type: type, names: Collection[str]) -> list[str]:
+    """The columns that a file with the columns `names` lacks to hold records of this type."""
+    optional = _optional_columns(record_type)
+    return [n for n in schema_of(record_type).names if n not in names and n not in optional]
 
 
 def to_row(record: Any) -> dict[str, Any]:
@@ -157,13 +171,12 @@ def to_table(records: Iterable[Any], record_type: type) -> pa.Table:
 
 
 def from_table(table: pa.Table, record_type: type[RecordT]) -> list[RecordT]:
-    """Reads records back from a table.
+    """Reads records back from a table. A column whose field is None by default may be missing.
 
     Raises:
         DataError: the table lacks a column of the record.
     """
-    kind: type = record_type
-    missing = [name for name in schema_of(kind).names if name not in table.column_names]
+    missing = missing_columns(record_type, table.column_names)
     if missing:
         raise DataError(
             f"columns {missing} of {record_type.__name__} are missing; the file holds"

@@ -278,12 +278,13 @@ def keys_of(data: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_identity_leaves_out_what_says_where_and_how_fast_at_every_depth() -> None:
-    lora = {"lora": LoraConfig()}
+    lora = {"lora": LoraConfig(), "curriculum": "margin"}
     config = RunConfig.model_validate(
         {
             "generator": GeneratorConfig(model=ModelConfig()),
             "seed_training": lora,
             "training": lora,
+            "select": {"min_likelihood_margin": 0.5},
             "custom_llm": {
                 stage: {"training": lora}
                 for stage in (

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from selfreward.engines.replica_env import resources_needed
 from selfreward.engines.scripted_draws import chance_of_first, draw
 from selfreward.errors import EngineError, EngineTimeoutError
 from selfreward.judging import prompts
+from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.records import Message, ModelRef
 
 SEED_MODEL = ModelRef(name="scripted", iteration=0, fingerprint="seed")
@@ -142,6 +144,16 @@ def test_an_unguided_verdict_ends_in_brackets_and_shares_go_wrong_as_asked() -> 
     assert "[[" not in written(judged(8, 2), unparsed_share=1.0)
     cut = draw(judged(8, 2), 0, SEED_MODEL, ScriptedConfig(truncated_share=1.0))
     assert cut.finish_reason == "length"
+
+
+def test_a_verdict_is_written_first_where_guiding_asks_for_it() -> None:
+    regex = get_pairwise_rubric("pairwise_verdict_first").guided_regex
+    assert regex is not None
+    request = judged(8, 2, regex=regex, logps_of=("A", "B"))
+    made = draw(request, 0, SEED_MODEL, ScriptedConfig(skill=1.0))
+    assert made.text.startswith("[[A]]\nThe first is sounder")
+    assert re.fullmatch(regex, made.text)
+    assert [place.start for place in made.logps] == [2]
 
 
 def test_greedy_draws_ignore_the_seed_and_sampled_ones_do_not() -> None:

@@ -228,7 +228,10 @@ def test_whatever_a_guided_judge_quotes_its_own_verdict_is_read(
         verdict = verdict_text(rubric, choice)
         # As much of the quote as the form lets through; square brackets it never does.
         quote = re.sub(r"[\[\]]", "", text)[-300:].rjust(20)
-        for completion in (f"{quote}\n{verdict}", f"{text}\n{verdict}", verdict):
+        written = [f"{quote}\n{verdict}", f"{text}\n{verdict}", verdict]
+        if rubric.verdict_first:
+            written = [f"{verdict}\n{quote}", f"{verdict}\n{text}", verdict]
+        for completion in written:
             if target.can_produce(completion):
                 read = target.read(completion, "stop")
                 assert read.choice == choice
@@ -237,11 +240,12 @@ def test_whatever_a_guided_judge_quotes_its_own_verdict_is_read(
 
 
 @given(quote=HOSTILE, choice=st.sampled_from(SIDES), rubric=st.sampled_from(RUBRICS))
-def test_no_completion_a_guided_judge_can_produce_is_read_as_anything_but_its_end(
+def test_no_completion_a_guided_judge_can_produce_is_read_as_anything_but_its_verdict(
     quote: str, choice: Choice, rubric: PairwiseRubric
 ) -> None:
     target = injection_targets(rubric)["protected"]
-    completion = f"Response {LETTERS[choice]} is sounder: {quote}\n{verdict_text(rubric, choice)}"
+    parts = [f"Response {LETTERS[choice]} is sounder: {quote}", verdict_text(rubric, choice)]
+    completion = "\n".join(reversed(parts) if rubric.verdict_first else parts)
     if target.can_produce(completion):
         assert target.read(completion, "stop").choice == choice
 

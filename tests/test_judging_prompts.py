@@ -37,6 +37,7 @@ from selfreward.records import Message
 
 LETTER = get_pairwise_rubric("pairwise_verdict_only")
 REASONED = get_pairwise_rubric("pairwise_reasoned")
+FIRST = get_pairwise_rubric("pairwise_verdict_first")
 RUBRICS = list(PAIRWISE_RUBRICS.values())
 
 
@@ -99,9 +100,15 @@ def test_the_example_verdicts_of_a_rubric_can_be_produced(rubric: PairwiseRubric
             assert verdict in choices and regex is None
         else:
             assert regex is not None
-            assert re.fullmatch(regex, f"One of them misses the point.\n{verdict}")
-            assert not re.fullmatch(regex, f"Too short\n{verdict}")
-            assert not re.fullmatch(regex, f"One of them says [[A]] itself.\n{verdict}")
+
+            def written(reason: str, verdict: str = verdict) -> str:
+                parts = (verdict, reason) if rubric.verdict_first else (reason, verdict)
+                return "\n".join(parts)
+
+            assert re.fullmatch(regex, written("One of them misses the point."))
+            assert not re.fullmatch(regex, written("Too short"))
+            assert not re.fullmatch(regex, written("One of them says [[A]] itself."))
+            assert not re.fullmatch(regex, verdict)
 
 
 def test_flipping_a_verdict() -> None:
@@ -112,6 +119,15 @@ def test_flipping_a_verdict() -> None:
     )
     assert flip_verdict(REASONED, "No verdict at all.") is None
     assert flip_verdict(REASONED, "[[C]]") is None
+    assert flip_verdict(FIRST, "[[A]]\nB is wrong.") == "[[B]]\nB is wrong."
+    assert flip_verdict(FIRST, "[[A]]\nB claims [[B]] for itself.") == (
+        "[[B]]\nB claims [[B]] for itself."
+    )
+
+
+def test_a_verdict_first_prompt_asks_for_both_in_that_order() -> None:
+    prompt = render_pairwise(FIRST, user("2 + 2?"), "4", "5")[1].content
+    assert prompt.index("verdict alone on the first line") < prompt.index("Then give the reason")
 
 
 ATTACKS = [

@@ -30,6 +30,7 @@ from selfreward.records import (
 
 REASONED = get_pairwise_rubric("pairwise_reasoned")
 LETTER = get_pairwise_rubric("pairwise_verdict_only")
+FIRST = get_pairwise_rubric("pairwise_verdict_first")
 JUDGE = ModelRef(name="judge", iteration=0, fingerprint="f0")
 PAIR = ResponsePair.new(
     instruction_id="ins-1",
@@ -112,6 +113,30 @@ def test_sft_keeps_one_right_judgment_per_position() -> None:
 def test_in_letter_style_the_target_is_the_bare_letter() -> None:
     examples, _ = select_sft(PAIR, [judged(0, " **A**\n", rubric=LETTER)], LETTER, 0)
     assert (examples[0].target, examples[0].counter_target) == ("A", "B")
+
+
+def test_of_a_verdict_that_comes_first_the_reason_stays_in_the_target() -> None:
+    said = "Verdict: [[A]]\nThe Loire is a river, Annecy a lake.\n"
+    (example,), _ = select_sft(PAIR, [judged(0, said, rubric=FIRST)], FIRST, 0)
+    assert example.target == "[[A]]\nThe Loire is a river, Annecy a lake."
+    assert example.counter_target == "[[B]]\nThe Loire is a river, Annecy a lake."
+    assert example.ended
+    # Cut in its reason: the verdict is right, and nobody drew an end behind it.
+    cut = judged(0, "[[A]]\nThe Loire is", rubric=FIRST, finish_reason="length")
+    (example,), _ = select_sft(PAIR, [cut], FIRST, 0)
+    assert (example.target, example.ended) == ("[[A]]\nThe Loire is", False)
+    # A reason that comes first ends with its verdict, wherever the text was cut.
+    late = judged(0, "A is a river.\n[[A]] As", finish_reason="length")
+    (example,), _ = select_sft(PAIR, [late], REASONED, 0)
+    assert (example.target, example.ended) == ("A is a river.\n[[A]]", True)
+
+
+def test_preferences_of_verdicts_that_come_first_hold_their_reasons() -> None:
+    right = judged(0, "[[A]]\nThe Loire is", rubric=FIRST, finish_reason="length")
+    wrong = judged(1, "[[B]]\nIt is prettier.", rubric=FIRST)
+    (preference,), _ = select_preferences(PAIR, [right, wrong], FIRST, 0, per_example=3)
+    assert (preference.chosen, preference.rejected) == (right.text, wrong.text)
+    assert (preference.chosen_ended, preference.rejected_ended) == (False, True)
 
 
 def test_a_position_without_a_right_judgment_is_dropped() -> None:

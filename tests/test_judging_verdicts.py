@@ -14,6 +14,7 @@ from selfreward.records import Outcome, Verdict
 
 REASONED = get_pairwise_rubric("pairwise_reasoned")
 LETTER = get_pairwise_rubric("pairwise_verdict_only")
+FIRST = get_pairwise_rubric("pairwise_verdict_first")
 
 BRACKET_TRANSCRIPTS = [
     ("Response A gives the right year; B is off by ten.\n[[A]]", "stop", "first"),
@@ -74,6 +75,27 @@ BRACKET_TRANSCRIPTS = [
 ]
 
 
+VERDICT_FIRST_TRANSCRIPTS = [
+    ("[[A]]\nB is off by ten years.", "stop", "first"),
+    ("\n **[[B]]**\nA ignores the format.", "stop", "second"),
+    # Cut in its reason, the verdict was complete.
+    ("[[B]]\nA ignores the", "length", "second"),
+    ("[[A]]\nResponse B claims [[B]] for itself", "length", "first"),
+    # The first line decides, whatever the reason quotes.
+    ("[[A]]\nResponse B says:\n[[B]]", "stop", "first"),
+    ("[[C]]\nNeither [[A]] nor [[B]] stands out.", "stop", "tie"),
+    # The same verdict twice, or in the wrong place.
+    ("[[A]]\nB is wrong, so [[A]].", "stop", "first"),
+    ("B is off by ten years.\n[[A]]", "stop", "first"),
+    # Nothing to tell which counts.
+    ("[[A]] or [[B]]?\nA is right.\n[[A]]", "stop", "unparsed"),
+    ("Both claim it:\n[[A]]\n[[B]]", "stop", "unparsed"),
+    ("A is better.", "stop", "unparsed"),
+    ("The better", "length", "truncated"),
+    ("I cannot judge these responses.", "stop", "refused"),
+]
+
+
 def _name(verdict: Verdict) -> str:
     return verdict.choice if verdict.choice is not None else verdict.outcome.value
 
@@ -83,6 +105,11 @@ def test_golden_bracket_transcripts(text: str, finish_reason: str, expected: str
     verdict = parse_pairwise(REASONED, text, finish_reason)
     assert _name(verdict) == expected
     assert (verdict.outcome is Outcome.CHOICE) == (expected in ("first", "second"))
+
+
+@pytest.mark.parametrize(("text", "finish_reason", "expected"), VERDICT_FIRST_TRANSCRIPTS)
+def test_golden_verdict_first_transcripts(text: str, finish_reason: str, expected: str) -> None:
+    assert _name(parse_pairwise(FIRST, text, finish_reason)) == expected
 
 
 @pytest.mark.parametrize(
@@ -148,6 +175,19 @@ def test_only_the_place_of_the_verdict_says_how_likely_it_is() -> None:
     found = parse_pairwise(REASONED, text, "stop", [at, behind])
     assert (found.choice, found.probability_first) == ("first", pytest.approx(0.8))
     assert parse_pairwise(REASONED, text, "stop", [behind]).probability_first is None
+
+
+def test_a_verdict_that_comes_first_is_as_likely_as_it_was_there() -> None:
+    # Said again behind its reason, a verdict is all but certain: only the decision counts.
+    text = "[[A]]\nB is wrong, so [[A]]."
+    at = TokenLogps(produced="A", start=2, logps={"A": math.log(0.8), "B": math.log(0.2)})
+    again = TokenLogps(produced="A", start=23, logps={"A": math.log(0.999), "B": math.log(0.001)})
+    assert text[23] == "A"
+    found = parse_pairwise(FIRST, text, "stop", [at, again])
+    assert found.probability_first == pytest.approx(0.8)
+    assert parse_pairwise(REASONED, text, "stop", [at, again]).probability_first == pytest.approx(
+        0.999
+    )
 
 
 def test_a_failure_carries_no_number() -> None:

@@ -197,7 +197,7 @@ MISTAKES = {
     ("self_rewarding", "judge"): "no such stage; stages are pool, categorise, select_instructions,"
     " seeds, eft, create, sample, rate, prefer, train, evaluate",
     ("self_taught", "sample"): "no such stage; stages are pool, categorise, select_instructions,"
-    " respond, corrupt, perturb, gather, judge, select, balance, train, evaluate",
+    " respond, corrupt, perturb, gather, score, judge, select, balance, train, evaluate",
     # A step of the other loop is called as it was asked for.
     ("self_taught", "filter"): "no such stage; stages are pool",
     ("self_taught", "juge@2"): "no such stage; stages are pool",

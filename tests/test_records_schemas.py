@@ -2,9 +2,12 @@
 
 import hashlib
 import pickle
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from selfreward import errors
@@ -50,7 +53,15 @@ from selfreward.records_self_rewarding import (
     ResponseLikelihood,
     SampledInstruction,
 )
-from selfreward.schemas import STORED_RECORDS, from_table, schema_of, to_row, to_table
+from selfreward.schemas import (
+    STORED_RECORDS,
+    from_table,
+    missing_columns,
+    schema_of,
+    to_row,
+    to_table,
+)
+from selfreward.storage.find import record_of
 
 MODEL = ModelRef(name="m", iteration=2, fingerprint="f")
 MESSAGES = (Message(role="user", content="Größe?\n“2 + 2”"), Message(role="assistant", content=""))
@@ -294,6 +305,22 @@ def test_a_missing_column_is_named() -> None:
     table = to_table([SAMPLES["DroppedRow"]], DroppedRow).drop_columns(["reason"])
     with pytest.raises(DataError, match=r"\['reason'\] of DroppedRow are missing"):
         from_table(table, DroppedRow)
+
+
+@pytest.mark.parametrize("name", ["TrainingExample", "Preference"])
+def test_a_shard_from_before_a_column_was_added_is_read(name: str, tmp_path: Path) -> None:
+    record, kind = SAMPLES[name], STORED_RECORDS[name]
+    table = to_table([replace(record, verdict_margin=1.5)], kind)
+    older = table.drop_columns(["verdict_margin"])
+    assert from_table(older, kind) == [record]
+    pq.write_table(older, tmp_path / "shard-00000.parquet")
+    assert record_of(str(tmp_path / "shard-00000.parquet")) == name
+    # Of no other kind, though it lacks a column; and what is no column of ours is none of them.
+    assert [n for n, k in STORED_RECORDS.items() if not missing_columns(k, older.column_names)] == [
+        name
+    ]
+    pq.write_table(older.rename_columns([*older.column_names[:-1], "x"]), tmp_path / "x.parquet")
+    assert record_of(str(tmp_path / "x.parquet")) is None
 
 
 def test_errors_survive_pickling_with_their_message() -> None:

@@ -226,6 +226,15 @@ def test_the_rationale_is_that_of_the_winner_cut_before_the_verdict() -> None:
     ]
 
 
+def test_of_a_verdict_that_comes_first_the_rationale_is_what_follows() -> None:
+    request = PAIR.model_copy(update={"rubric": "pairwise_verdict_first"})
+    judgment = compared(
+        request, answered(said("[[A]]\nFour is right.")), answered(said("[[B]]\nB adds well.\n"))
+    )
+    assert (judgment.choice, judgment.rationale) == ("first", "Four is right.")
+    assert [o.rationales for o in judgment.orders] == [["Four is right."], ["B adds well."]]
+
+
 def test_the_rationale_is_of_the_order_that_names_the_winner() -> None:
     def reasoned(text: str, p_a: float) -> Draw:
         return Draw(text=text, finish_reason="stop", num_tokens=5, logps=chances(text, p_a))

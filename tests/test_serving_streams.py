@@ -22,7 +22,11 @@ from selfreward.serving.judge_wire import (
     ScoreRequest,
     StreamEvent,
 )
-from selfreward.serving.rationales import ScoreListener, rationale_before_score
+from selfreward.serving.rationales import (
+    ScoreListener,
+    VerdictFirstListener,
+    rationale_before_score,
+)
 from selfreward.serving.scores import plan_score
 from selfreward.serving.streaming import stream_plan
 from selfreward.serving.wire import JudgeVersion
@@ -216,6 +220,12 @@ def test_the_score_itself_is_not_told(pieces: list[str], told: list[str]) -> Non
     assert given_out == [RationalePiece(text=text) for text in told]
     assert isinstance(last, ScoreJudgment)
     assert "".join(told).strip() == (last.rationale or "")
+
+
+def test_of_a_verdict_that_comes_first_all_that_follows_is_told() -> None:
+    listener = VerdictFirstListener("first_second")
+    heard = [listener.hear(piece) for piece in ("[[", "A]", "]", "\nFour is", " right.")]
+    assert [piece.text for piece in heard if piece is not None] == ["\nFour is", " right."]
 
 
 PARTS = ["Score", "sc", "ore", ":", " ", "\t", "*", "_`#", "\n", "a", "4", "s", "S"]

@@ -37,6 +37,7 @@ from selfreward.records import (
     TrainingExample,
     Verdict,
 )
+from selfreward.records_scores import PairScore
 from selfreward.stages.categorise import (
     Categorise,
     KeepCategories,
@@ -650,6 +651,46 @@ def test_dpo_pairs_a_right_with_a_wrong_judgment() -> None:
     assert reasons([result]) == ["no_wrong_judgment"]
 
 
+def test_pairs_whose_chosen_response_is_the_less_likely_one_are_dropped(tmp_path: Any) -> None:
+    pairs = [pair(i) for i in range(4)]
+    # Nats per token, chosen against rejected: -2 and -1.5, -1 and -1.5, -3 and -1; the last pair
+    # could not be scored.
+    sums = [(-20.0, 10, -30.0, 20), (-10.0, 10, -30.0, 20), (-30.0, 10, -20.0, 20)]
+    scores = [
+        PairScore(
+            id=f"psc-{i}",
+            pair_id=pairs[i].id,
+            judge=MODEL,
+            chosen=chosen,
+            rejected=rejected,
+            chosen_alone=None,
+            rejected_alone=None,
+            chosen_tokens=num_chosen,
+            rejected_tokens=num_rejected,
+        )
+        for i, (chosen, num_chosen, rejected, num_rejected) in enumerate(sums)
+    ]
+    readings = [reading(p, Position.CHOSEN_FIRST, 0, RIGHT) for p in pairs]
+    urls = [f"{tmp_path}/{name}.parquet" for name in "pjs"]
+    write_records(urls[0], pairs, ResponsePair)
+    write_records(urls[1], readings, Judgment)
+    write_records(urls[2], scores, PairScore)
+
+    def kept(margin: float | None) -> list[Any]:
+        logic = select(min_likelihood_margin=margin)
+        return run(logic, logic.read(urls if margin is not None else urls[:2]))
+
+    assert [len(r.records) for r in kept(None)] == [1, 1, 1, 1]
+    # 0.5 nats less likely is not more than 0.5.
+    assert [len(r.records) for r in kept(0.5)] == [1, 1, 0, 0]
+    results = kept(0.0)
+    assert [len(r.records) for r in results] == [0, 1, 0, 0]
+    assert reasons(results) == ["low_margin", "low_margin"]
+    (drop,) = results[0].dropped
+    assert (drop.row_id, drop.stage) == (pairs[0].id, "select")
+    assert drop.detail == "the chosen response is less likely by 0.500 nats per token"
+
+
 def test_pairs_meet_their_judgments_from_storage(tmp_path: Any) -> None:
     pairs = [pair(i) for i in range(3)]
     readings = [reading(p, Position.CHOSEN_FIRST, 0, RIGHT) for p in (pairs[2], pairs[0])]
@@ -674,6 +715,22 @@ def test_validation_examples_end_with_the_right_verdict() -> None:
         ("Reason 0.\n[[A]]", "Reason 0.\n[[B]]", "first"),
         ("Reason 0.\n[[B]]", "Reason 0.\n[[A]]", "second"),
         ("[[A]]", "[[B]]", "first"),
+    ]
+
+
+def test_a_verdict_that_comes_first_is_measured_without_its_reason() -> None:
+    row = judged(pair(1), chosen_first=[WRONG], rejected_first=[RIGHT])
+    row = replace(
+        row,
+        judgments=tuple(
+            replace(j, rubric_id="pairwise_verdict_first", text="[[B]]\nReason.")
+            for j in row.judgments
+        ),
+    )
+    (result,) = run(ValidationExamples(rubric_id="pairwise_verdict_first"), [row])
+    assert [(e.target, e.counter_target, e.ended) for e in result.records] == [
+        ("[[A]]", "[[B]]", False),
+        ("[[B]]", "[[A]]", False),
     ]
 
 

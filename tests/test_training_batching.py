@@ -62,6 +62,32 @@ def test_max_steps_cuts_the_plan() -> None:
     assert len(plan_batches(ids, batch_size=2, epochs=3, seed=0, max_steps=7)) == 7
 
 
+def test_a_curriculum_goes_from_the_largest_margin_down_and_keeps_pairs_together() -> None:
+    ids = ["a", "b", "c", "d", "a", "b", "c", "d"]
+    margins = [0.5, None, 2.0, -1.0, 0.5, None, 2.0, -1.0]
+    for seed in range(5):
+        steps = plan_batches(ids, batch_size=2, epochs=1, seed=seed, margins=margins)
+        assert steps == [[2, 6], [0, 4], [3, 7], [1, 5]]
+    # Two pairs a step: those of the larger margins make the first one.
+    steps = plan_batches(ids, batch_size=4, epochs=1, seed=0, margins=margins)
+    assert steps == [[2, 6, 0, 4], [3, 7, 1, 5]]
+
+
+def test_only_the_first_epoch_is_ordered_and_equal_margins_are_shuffled() -> None:
+    ids = [str(i) for i in range(40)]
+    # 20 easy rows, 20 hard ones.
+    margins = [1.0 if i < 20 else 0.0 for i in range(40)]
+    plans = [
+        plan_batches(ids, batch_size=20, epochs=2, seed=seed, margins=margins) for seed in (0, 1)
+    ]
+    for easy, hard, later, _ in plans:
+        assert (set(easy), set(hard)) == (set(range(20)), set(range(20, 40)))
+        assert set(later) not in (set(easy), set(hard))
+    assert plans[0][0] != plans[1][0]
+    plain = plan_batches(ids, batch_size=20, epochs=2, seed=0)
+    assert plans[0][2:] == plain[2:]
+
+
 @given(LENGTHS, st.integers(1, 5), st.integers(1, 600))
 @settings(max_examples=60, deadline=None)
 def test_workers_and_micro_batches_share_out_a_step(

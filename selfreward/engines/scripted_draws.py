@@ -56,7 +56,8 @@ def chance_of_first(request: GenerationRequest, model: ModelRef, config: Scripte
 def judge_draw(
     request: GenerationRequest, dice: Dice, model: ModelRef, config: ScriptedConfig
 ) -> Draw:
-    """One verdict: guided choices as asked, otherwise a short reason and `[[A]]` or `[[B]]`."""
+    """One verdict: guided choices as asked, otherwise a short reason and `[[A]]` or `[[B]]`, in the
+    order that guiding asks for."""
     fate = dice.unit("fate")
     if fate < config.unparsed_share:
         return Draw(text="Both have their merits.", finish_reason="stop", num_tokens=4)
@@ -68,8 +69,10 @@ def judge_draw(
     if request.sampling.choices:
         text = request.sampling.choices[0 if first else 1]
     else:
-        text = f"The {'first' if first else 'second'} is sounder ({dice.tag()}).\n"
-        text += "[[A]]" if first else "[[B]]"
+        reason = f"The {'first' if first else 'second'} is sounder ({dice.tag()})."
+        parts = [reason, "[[A]]" if first else "[[B]]"]
+        verdict_first = (request.sampling.regex or "").startswith(r"\[\[")
+        text = "\n".join(reversed(parts) if verdict_first else parts)
     if request.sampling.temperature == 0:
         # A greedy verdict is the likelier one by its own probabilities.
         p_first = max(p_first, 1 - p_first) if first else min(p_first, 1 - p_first)

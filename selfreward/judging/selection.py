@@ -16,6 +16,7 @@ from selfreward.judging.balance import (
     balance_threshold,
     kept,
 )
+from selfreward.judging.margins import verdict_margin
 from selfreward.judging.prompts import render_pairwise
 from selfreward.judging.rubrics import PairwiseRubric, find_verdict, flip_verdict, verdict_text
 from selfreward.records import (
@@ -38,6 +39,7 @@ __all__ = [
     "balance_rank",
     "balance_ranks",
     "balance_threshold",
+    "completion_ended",
     "completion_text",
     "is_negative",
     "judged_prompt",
@@ -83,7 +85,8 @@ def completion_text(rubric: PairwiseRubric, judgment: Judgment) -> str:
     """Returns what training imitates or avoids of a judgment.
 
     A choice is cut after its verdict (letter style: the bare letter), since what follows a verdict
-    is not part of judging. Any other outcome is kept as the judge wrote it.
+    is not part of judging. Where the rubric asks for the verdict first, what follows it is the
+    reason and stays; what stands before it goes. Any other outcome is kept as the judge wrote it.
     """
     verdict = judgment.verdict
     if verdict.outcome is not Outcome.CHOICE or verdict.choice is None:
@@ -96,7 +99,15 @@ def completion_text(rubric: PairwiseRubric, judgment: Judgment) -> str:
         raise ValueError(
             f"judgment {judgment.id} is a choice, but rubric {rubric.id!r} finds no verdict in it"
         )
+    if rubric.verdict_first:
+        return judgment.text[mark.start :].rstrip()
     return judgment.text[: mark.end]
+
+
+def completion_ended(rubric: PairwiseRubric, judgment: Judgment) -> bool:
+    """Whether what `completion_text` returns of a choice ends by itself: it does with the verdict,
+    while a reason that follows the verdict may have been cut."""
+    return not rubric.verdict_first or judgment.finish_reason != "length"
 
 
 def _by_position(
@@ -141,6 +152,7 @@ def select_sft(
     """
     examples: list[TrainingExample] = []
     drops: list[DroppedRow] = []
+    margin = verdict_margin(judgments)
     for position, group in _by_position(pair, judgments, rubric):
         right = [j for j in group if j.is_right]
         if not right:
@@ -162,6 +174,8 @@ def select_sft(
                 judgment_id=choice.id,
                 gold=choice.gold,
                 counter_target=flip_verdict(rubric, target),
+                ended=completion_ended(rubric, choice),
+                verdict_margin=margin,
             )
         )
     return examples, drops
@@ -195,6 +209,7 @@ def select_preferences(
     """
     preferences: list[Preference] = []
     drops: list[DroppedRow] = []
+    margin = verdict_margin(judgments)
     for position, group in _by_position(pair, judgments, rubric):
         right = _first_of_each_text(rubric, [j for j in group if j.is_right])
         negative = _first_of_each_text(rubric, [j for j in group if is_negative(j)])
@@ -223,7 +238,9 @@ def select_preferences(
                     chosen_id=chosen.id,
                     rejected_id=rejected.id,
                     gold=chosen.gold,
+                    chosen_ended=completion_ended(rubric, chosen),
                     rejected_ended=rejected.finish_reason != "length",
+                    verdict_margin=margin,
                 )
             )
     return preferences, drops

@@ -59,7 +59,8 @@ def parse_pairwise(
     1. Marks of one letter only: that is the verdict, A → first, B → second, C → tie, also where
        the text was cut off after it.
     2. Marks of several letters: the verdict is on the last non-empty line if that line has
-       exactly one letter and the text was not cut off; otherwise there is none.
+       exactly one letter and the text was not cut off; otherwise there is none. Where the rubric
+       asks for the verdict first, it is on the first non-empty line if that has exactly one.
     3. No verdict and `finish_reason` is `length`: truncated.
     4. No verdict and the text opens with a refusal to judge: refused.
     5. Anything else: unparsed.

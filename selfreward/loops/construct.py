@@ -1,4 +1,4 @@
-"""Steps that construct response pairs: respond, corrupt, perturb, gather."""
+"""Steps that construct response pairs: respond, corrupt, perturb, gather, score."""
 
 from typing import Any
 
@@ -13,6 +13,7 @@ from selfreward.stages.corrupt import Corrupt
 from selfreward.stages.gather import Gather, write_dropped
 from selfreward.stages.perturb import Perturb
 from selfreward.stages.respond import Respond
+from selfreward.stages.score_pairs import ScorePairs
 from selfreward.storage.manifest import open_stage
 
 
@@ -32,6 +33,22 @@ def build_pairs(
     if config.perturb.pairs_per_instruction:
         made.append(_perturb(run, answers, iteration))
     return _gather(run, made, iteration) if gathers(run) else made[0]
+
+
+def score_pairs(run: Run, pairs: Source, generator: PlacedModel, iteration: int) -> Source | None:
+    """How likely the generator finds both responses of each training pair; None where
+    `select.min_likelihood_margin` does not ask."""
+    if run.config.select.min_likelihood_margin is None:
+        return None
+    return fill(
+        run,
+        "likelihood of the pairs",
+        ScorePairs(alone=False),
+        output_of(
+            run.layout.stage(iteration, "pair_scores"), pairs, _generator_recipe(run, generator)
+        ),
+        lambda: run.pools.generator(generator),
+    )
 
 
 def check_slices(run: Run, instructions: Source) -> None:

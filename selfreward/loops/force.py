@@ -49,6 +49,7 @@ SELF_TAUGHT: dict[str, Stage] = {
     "corrupt": Stage(once=_split("corrupted"), each=("corrupted",)),
     "perturb": Stage(once=_split("perturbed"), each=("perturbed",)),
     "gather": Stage(once=_split("pairs"), each=("pairs",)),
+    "score": Stage(each=("pair_scores",), first=1),
     # Its rubric is that of the seed's evaluation as well.
     "judge": Stage(each=("judgments",)),
     "select": Stage(each=("selected", "validation_examples"), first=1),
@@ -128,7 +129,7 @@ _ASKS_TRAINED: dict[Kind, str] = {
     "self_rewarding": "eft",
     "custom_llm": "train",
 }
-_PAIRS = ("respond", "corrupt", "perturb", "gather")
+_PAIRS = ("respond", "corrupt", "perturb", "gather", "score")
 _MAX_ITERATIONS = 100
 
 

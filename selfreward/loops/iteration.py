@@ -48,8 +48,13 @@ def judge_pairs(run: Run, iteration: int, judge: PlacedModel, pairs: Source) -> 
     return fill(run, title, logic, output, lambda: run.pools.judge(judge))
 
 
-def select_rows(run: Run, iteration: int, pairs: Source, judgments: Source) -> Source:
+def select_rows(
+    run: Run, iteration: int, pairs: Source, judgments: Source, scores: Source | None = None
+) -> Source:
     """Training rows from judgments, with as many A as B verdicts.
+
+    `scores` are how likely the responses of the pairs are, where `select.min_likelihood_margin` is
+    to know.
 
     Raises:
         DataError: nothing is left to train on.
@@ -64,8 +69,19 @@ def select_rows(run: Run, iteration: int, pairs: Source, judgments: Source) -> S
         preferences_per_example=config.select.preferences_per_example,
         seed=config.loop.seed + iteration,
         out_type=out_type,
+        min_likelihood_margin=config.select.min_likelihood_margin,
     )
-    section = identity(config.select)
+    recipe = {
+        "select": identity(config.select),
+        "objective": config.training.objective,
+        "rubric": config.judge.rubric,
+        "input": judgments.fingerprint,
+        "seed": config.loop.seed,
+    }
+    sources = [pairs, judgments]
+    if scores is not None:
+        sources.append(scores)
+        recipe["scores"] = scores.fingerprint
     selected = run.layout.selected(iteration)
     (chosen,) = run_step(
         run,
@@ -74,14 +90,8 @@ def select_rows(run: Run, iteration: int, pairs: Source, judgments: Source) -> S
         [
             Output(
                 folder=selected,
-                inputs=shards_of(pairs.folder, judgments.folder),
-                recipe={
-                    "select": section,
-                    "objective": config.training.objective,
-                    "rubric": config.judge.rubric,
-                    "input": judgments.fingerprint,
-                    "seed": config.loop.seed,
-                },
+                inputs=shards_of(*(source.folder for source in sources)),
+                recipe=recipe,
                 num_rows=pairs.num_records,
             )
         ],

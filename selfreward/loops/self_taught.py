@@ -2,6 +2,7 @@
 
     pool -> select instructions -> respond -> corrupt          by the generator, once
     perturb -> gather                                          by rules, where wanted
+    score                                                      by the generator, where wanted
     evaluate M_0
     for t = 1..T:   judge with M_t-1 -> select -> balance -> train -> evaluate M_t -> promote
 
@@ -15,7 +16,7 @@ from selfreward.judging.categories import CATEGORIES, EXPECTED_LENGTHS
 from selfreward.judging.perturbations.perturb import PERTURBATIONS
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
-from selfreward.loops.construct import build_pairs, check_slices
+from selfreward.loops.construct import build_pairs, check_slices, score_pairs
 from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
 from selfreward.loops.labelled import held_out_of
 from selfreward.loops.pairs import build_instructions, build_labelled_pairs
@@ -42,6 +43,7 @@ def run_self_taught(
         instructions = build_instructions(run, models.generator, held_out_of(labelled, {}))
         check_slices(run, instructions["train"])
         pairs = build_pairs(run, instructions, models.generator, iteration=1)
+        scores = score_pairs(run, pairs["train"], models.generator, iteration=1)
         sets = evaluation_sets(pairs, labelled)
         check_heldout(run, sets)
         evaluate_model(run, seed, sets)
@@ -51,8 +53,9 @@ def run_self_taught(
         for iteration in range(1, config.loop.iterations + 1):
             if iteration > 1 and config.loop.new_pairs_each_iteration:
                 pairs = build_pairs(run, instructions, models.generator, iteration)
+                scores = score_pairs(run, pairs["train"], models.generator, iteration)
             judgments = judge_pairs(run, iteration, judge, pairs["train"])
-            rows = select_rows(run, iteration, pairs["train"], judgments)
+            rows = select_rows(run, iteration, pairs["train"], judgments, scores)
             validation = validation_rows(run, iteration, judge, sets["validation"])
             start = seed if config.loop.start_from == "seed" else trained[iteration - 1]
             trained[iteration] = train_judge(run, iteration, (start, seed), rows, validation)

@@ -135,6 +135,7 @@ def _folders(layout: Layout, iterations: int) -> list[tuple[str, str]]:
             (f"corrupt {i}", layout.stage(i, "corrupted")),
             (f"perturb {i}", layout.stage(i, "perturbed")),
             (f"pairs {i}", layout.pairs(i)),
+            (f"score {i}", layout.stage(i, "pair_scores")),
             (f"judge {i}", layout.judgments(i)),
             (f"select {i}", layout.selected(i)),
             (f"balance {i}", layout.examples(i)),

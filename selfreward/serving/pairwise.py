@@ -31,7 +31,12 @@ from selfreward.serving.judge_wire import (
     Shown,
     VoteCounts,
 )
-from selfreward.serving.rationales import PairListener, rationale_before_verdict
+from selfreward.serving.rationales import (
+    Listener,
+    PairListener,
+    VerdictFirstListener,
+    rationale_of_verdict,
+)
 from selfreward.serving.rubric_choice import choose_pairwise_rubric
 from selfreward.serving.scores import (
     FAILED_READING,
@@ -121,10 +126,12 @@ class PairwisePlan:
             judge=version,
         )
 
-    def listeners(self) -> list[PairListener | None]:
+    def listeners(self) -> list[Listener | None]:
         """What tells the rationale of each order while it is written."""
-        is_reasoned = self.rubric.wants_reason
-        return [PairListener(shown) if is_reasoned else None for shown in self.shown]
+        if not self.rubric.wants_reason:
+            return [None for _ in self.shown]
+        listener = VerdictFirstListener if self.rubric.verdict_first else PairListener
+        return [listener(shown) for shown in self.shown]
 
     def _verdicts(self, completion: Completion) -> list[Verdict]:
         return [
@@ -145,7 +152,7 @@ class PairwisePlan:
             probability_first=combined.probability_first,
             votes=_sum_votes([_vote(_turned(v, shown)) for v in verdicts]),
             rationales=[
-                rationale_before_verdict(self.rubric, draw)
+                rationale_of_verdict(self.rubric, draw)
                 for draw in completion.draws
                 if self.rubric.wants_reason
             ],

@@ -17,10 +17,14 @@ _BEGUN_SCORE_MARK = re.compile(
 )
 
 
-def rationale_before_verdict(rubric: PairwiseRubric, draw: Draw) -> str:
-    """What a draw says before its verdict; all of it where there is no verdict."""
+def rationale_of_verdict(rubric: PairwiseRubric, draw: Draw) -> str:
+    """What a draw says before its verdict, or behind it where the rubric asks for the verdict
+    first; all of it where there is no verdict."""
     mark = find_verdict(rubric, draw.text, complete=draw.finish_reason != "length")
-    return (draw.text if mark is None else draw.text[: mark.start]).strip()
+    if mark is None:
+        return draw.text.strip()
+    reason = draw.text[mark.end :] if rubric.verdict_first else draw.text[: mark.start]
+    return reason.strip()
 
 
 def rationale_before_score(draw: Draw) -> str:
@@ -35,6 +39,23 @@ class Listener(Protocol):
     def hear(self, text: str) -> RationalePiece | None:
         """What `text` adds to the rationale; None where that is nothing yet."""
         ...
+
+
+class VerdictFirstListener:
+    """Tells what stands behind the verdict on one order of a pair."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+        self._unread = ""
+        self._is_reason = False
+
+    def hear(self, text: str) -> RationaleDelta | None:
+        """All from the first pair of closing brackets on."""
+        if not self._is_reason:
+            self._unread += text
+            _, brackets, text = self._unread.partition("]]")
+            self._is_reason = bool(brackets)
+        return RationaleDelta(shown=self._shown, text=text) if text else None
 
 
 class PairListener:

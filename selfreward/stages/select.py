@@ -6,15 +6,17 @@ cutoffs, so no process ever holds all rows.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from selfreward.engines.protocol import Generate
 from selfreward.judging.balance import paired_ranks
+from selfreward.judging.likelihood import ResponseLogps, mean_logps
 from selfreward.judging.rubrics import flip_verdict, get_pairwise_rubric, verdict_text
 from selfreward.judging.selection import (
+    STAGE,
     completion_text,
     judged_prompt,
     select_preferences,
@@ -29,6 +31,7 @@ from selfreward.records import (
     TrainingExample,
     content_id,
 )
+from selfreward.records_scores import PairScore
 from selfreward.storage.shards import RowResult, read_records
 
 Gold = Literal["first", "second"]
@@ -40,6 +43,8 @@ class JudgedPair:
     id: str
     pair: ResponsePair
     judgments: tuple[Judgment, ...]
+    score: PairScore | None = None
+    """How likely the generator finds both responses, where that was asked."""
 
 
 def read_judged_pairs(inputs: Sequence[str]) -> list[JudgedPair]:
@@ -55,7 +60,8 @@ def read_judged_pairs(inputs: Sequence[str]) -> list[JudgedPair]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Select:
-    """Chooses the training rows of each judged pair. Inputs: the pairs, then their judgments."""
+    """Chooses the training rows of each judged pair. Inputs: the pairs, then their judgments, then
+    how likely their responses are where `min_likelihood_margin` is given."""
 
     rubric_id: str
     objective: Literal["sft", "dpo"]
@@ -63,10 +69,15 @@ class Select:
     preferences_per_example: int
     seed: int
     out_type: type[Any]
-    name: str = "select"
+    min_likelihood_margin: float | None = None
+    name: str = STAGE
 
     def read(self, inputs: Sequence[str]) -> list[JudgedPair]:
-        return read_judged_pairs(inputs)
+        rows = read_judged_pairs(inputs)
+        if self.min_likelihood_margin is None:
+            return rows
+        scores = {score.pair_id: score for score in read_records(inputs[2], PairScore)}
+        return [replace(row, score=scores.get(row.id)) for row in rows]
 
     async def process(
         self, rows: Sequence[JudgedPair], generate: Generate
@@ -74,6 +85,15 @@ class Select:
         rubric = get_pairwise_rubric(self.rubric_id)
         results: list[RowResult[TrainingRow]] = []
         for row in rows:
+            if self.min_likelihood_margin is not None:
+                if row.score is None:
+                    # A pair that could not be scored was dropped there.
+                    results.append(RowResult(row.id))
+                    continue
+                unlikely = _unlikely(row.score, self.min_likelihood_margin)
+                if unlikely is not None:
+                    results.append(RowResult(row.id, [], [unlikely]))
+                    continue
             if self.objective == "sft":
                 kept, dropped = select_sft(
                     row.pair, row.judgments, rubric, self.seed, drop_all_right=self.drop_all_right
@@ -87,12 +107,32 @@ class Select:
         return results
 
 
+def _unlikely(score: PairScore, margin: float) -> DroppedRow | None:
+    """The drop of a pair whose chosen response is less likely by more than `margin`."""
+    chosen, rejected = (
+        mean_logps(ResponseLogps(given_prompt=logp, num_tokens=num_tokens))
+        for logp, num_tokens in (
+            (score.chosen, score.chosen_tokens),
+            (score.rejected, score.rejected_tokens),
+        )
+    )
+    if rejected - chosen <= margin:
+        return None
+    return DroppedRow(
+        row_id=score.pair_id,
+        stage=STAGE,
+        reason=DropReason.LOW_MARGIN,
+        detail=f"the chosen response is less likely by {rejected - chosen:.3f} nats per token",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationExamples:
     """Right verdicts on pairs kept aside, to measure verdict accuracy while training goes on.
 
     A rubric that asks for a reason is measured with the reason the current judge gave, ended by
-    the right verdict: what counts is whether the model then prefers it to the wrong one.
+    the right verdict: what counts is whether the model then prefers it to the wrong one. Where the
+    verdict comes first it is measured alone: a reason behind it would give it away.
     """
 
     rubric_id: str
@@ -112,7 +152,7 @@ class ValidationExamples:
     def _example(self, pair: ResponsePair, judgment: Judgment) -> TrainingExample:
         rubric = get_pairwise_rubric(self.rubric_id)
         right = verdict_text(rubric, judgment.gold)
-        if judgment.verdict.choice is not None:
+        if judgment.verdict.choice is not None and not rubric.verdict_first:
             said = completion_text(rubric, judgment)
             right = said if judgment.is_right else (flip_verdict(rubric, said) or right)
         return TrainingExample(
@@ -123,6 +163,7 @@ class ValidationExamples:
             judgment_id=judgment.id,
             gold=judgment.gold,
             counter_target=flip_verdict(rubric, right),
+            ended=not rubric.verdict_first,
         )
 
 

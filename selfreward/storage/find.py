@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from selfreward.errors import StorageError, UserError
 from selfreward.layout import join
-from selfreward.schemas import STORED_RECORDS, schema_of
+from selfreward.schemas import STORED_RECORDS, missing_columns, schema_of
 from selfreward.storage import files
 from selfreward.storage.id_columns import ID_COLUMNS, ID_PATTERN, IdColumn, kind_of
 
@@ -78,7 +78,7 @@ def record_of(url: str) -> str | None:
     with open_parquet(url) as file:
         names = set(file.schema_arrow.names)
     for name, kind in STORED_RECORDS.items():
-        if names == set(schema_of(kind).names):
+        if names <= set(schema_of(kind).names) and not missing_columns(kind, names):
             return name
     return None
 

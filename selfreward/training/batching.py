@@ -4,10 +4,12 @@ Every worker derives the whole plan from the same numbers, so workers agree on i
 and an optimizer step is over the same rows whatever the number of workers.
 """
 
+import math
 import random
 from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate, islice
+from statistics import fmean
 
 ATTENTION_TOKENS = 1600
 """Attention over so many positions costs a token as much as the rest of the model: measured with
@@ -42,6 +44,11 @@ def _epoch_batches(groups: list[list[int]], batch_size: int) -> list[list[int]]:
     return [*batches, batch] if batch else batches
 
 
+def _hardness(margins: Sequence[float | None]) -> float:
+    known = [margin for margin in margins if margin is not None]
+    return -fmean(known) if known else math.inf
+
+
 def plan_batches(
     pair_ids: Sequence[str],
     *,
@@ -49,12 +56,18 @@ def plan_batches(
     epochs: int,
     seed: int,
     max_steps: int | None = None,
+    margins: Sequence[float | None] | None = None,
 ) -> list[list[int]]:
     """Returns the row indices of each optimizer step, over all workers.
 
     Each epoch is a new shuffle of all rows. Rows with one `pair_id` (the two orders of a pair)
     stay in the same step where possible: a judge that answers by position then sees both sides of
     its habit in one gradient. Every step but the last of an epoch has `batch_size` rows.
+
+    With `margins` of the rows the first epoch goes from the largest margin to the smallest, and on
+    to rows that have none; equal ones stay shuffled (curriculum learning, Bengio et al. 2009). A
+    pair counts by the mean of its rows. Later epochs are shuffled: the model has seen all by then,
+    and would only end each of them on its hardest rows.
 
     Example: `plan_batches(["p", "q", "p", "q"], batch_size=2, epochs=1, seed=0)` is
     `[[0, 2], [1, 3]]` or `[[1, 3], [0, 2]]`.
@@ -66,6 +79,8 @@ def plan_batches(
     for epoch in range(epochs):
         groups = list(by_pair.values())
         random.Random(f"{seed}/{epoch}").shuffle(groups)
+        if margins is not None and epoch == 0:
+            groups.sort(key=lambda group: _hardness([margins[i] for i in group]))
         steps += _epoch_batches(groups, batch_size)
         if max_steps is not None and len(steps) >= max_steps:
             break

@@ -32,6 +32,8 @@ class EncodedRow:
     completions: tuple[TokenArray, ...]
     label_confidence: float = 1.0
     """How sure it is that the first completion is the better one, 0..1; only DPO asks."""
+    margin: float | None = None
+    """How easy its pair is, for `training.curriculum`; None where that is not known."""
 
     @property
     def shared_length(self) -> int:
@@ -113,6 +115,7 @@ class _TextRow(NamedTuple):
     completions: tuple[str, ...]
     ended: tuple[bool, ...]
     """Whether the end of the turn follows each completion."""
+    margin: float | None
     label_confidence: float = 1.0
 
 
@@ -146,6 +149,7 @@ def _encode(
             prompt=np.asarray(prompt, dtype=np.int32),
             completions=tuple(completions[cursor : cursor + count]),
             label_confidence=text_row.label_confidence,
+            margin=text_row.margin,
         )
         cursor += count
         if row.longest_sequence > max_length:
@@ -171,7 +175,8 @@ def encode_examples(
         texts: tuple[str, ...] = (e.target,)
         if with_counter_target and e.counter_target is not None:
             texts = (e.target, e.counter_target)
-        rows.append(_TextRow(e.id, e.pair_id, e.messages, texts, (e.ended,) * len(texts)))
+        ended = (e.ended,) * len(texts)
+        rows.append(_TextRow(e.id, e.pair_id, e.messages, texts, ended, e.verdict_margin))
     return _encode(tokenizer, rows, max_length)
 
 
@@ -196,6 +201,7 @@ def encode_preferences(
             p.messages,
             (p.chosen, p.rejected),
             (p.chosen_ended, p.rejected_ended),
+            p.verdict_margin,
             p.label_confidence,
         )
         for p in preferences

@@ -5,13 +5,14 @@ from collections.abc import Callable, Generator, Sequence
 
 from torch import Tensor
 
+from selfreward.records import content_id
 from selfreward.training.collate import Batch
 from selfreward.training.encoding import EncodedRow, labelled_digest
 from selfreward.training.material import Setting, Share
 from selfreward.training.model import ModelKind, ModelSource
 from selfreward.training.objective import RowObjective
 from selfreward.training.parallel import Parallel
-from selfreward.training.row_steps import RowBatches, plan_rows, require_rows
+from selfreward.training.row_steps import RowBatches, margins_of, plan_rows, require_rows
 from selfreward.training.task import Metrics
 
 
@@ -31,15 +32,19 @@ class RowMaterial(ABC):
         """`encoded` are the rows and the number of those too long to be among them.
 
         Raises:
-            DataError: there are no rows to train on.
+            DataError: there are no rows to train on, or none with a margin to order them by.
         """
         self._setting, task = setting, setting.task
         self._rows, too_long = encoded
         require_rows(task, self._rows, too_long)
         self.dropped = {"too_long": too_long, "validation_too_long": held_out_too_long}
         self.digest = labelled_digest(self._rows)
+        margins = margins_of(task, self._rows)
+        if margins is not None:
+            # A run resumed on rows of other margins would go on in another order.
+            self.digest = content_id("ordered", self.digest, margins)
         self.num_rows = len(self._rows)
-        self._plan = plan_rows(task, self._rows)
+        self._plan = plan_rows(task, self._rows, margins)
         self.num_steps = len(self._plan)
 
     @abstractmethod

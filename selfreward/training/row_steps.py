@@ -55,14 +55,35 @@ class HeldOutExamples:
         )
 
 
-def plan_rows(task: TrainingTask, rows: Sequence[EncodedRow]) -> list[list[int]]:
-    """The row indices of each optimizer step, over all workers."""
+def margins_of(task: TrainingTask, rows: Sequence[EncodedRow]) -> list[float | None] | None:
+    """The margins that decide the rows' order; None where they have no say.
+
+    Raises:
+        DataError: they are to decide, and no row has one.
+    """
+    if task.config.curriculum == "none":
+        return None
+    margins = [row.margin for row in rows]
+    if all(margin is None for margin in margins):
+        raise DataError(
+            f"training.curriculum={task.config.curriculum}: none of {len(rows)} {task.record} rows"
+            " has a verdict_margin, which rows selected by an earlier version lack; select them"
+            " again with --force select, or set training.curriculum=none"
+        )
+    return margins
+
+
+def plan_rows(
+    task: TrainingTask, rows: Sequence[EncodedRow], margins: Sequence[float | None] | None
+) -> list[list[int]]:
+    """The row indices of each optimizer step, over all workers; `margins` as in `margins_of`."""
     return plan_batches(
         [r.pair_id for r in rows],
         batch_size=task.config.batch_size,
         epochs=task.config.epochs,
         seed=task.seed,
         max_steps=task.config.max_steps,
+        margins=margins,
     )
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from selfreward.config import OPERATIONAL, TrainingConfig
+from selfreward.config import TrainingConfig
+from selfreward.config_base import identity_fields
 from selfreward.errors import ConfigError
 from selfreward.records import content_id
 from selfreward.training.data import Record
@@ -71,11 +72,7 @@ class TrainingTask:
 
     def recipe(self, data_digest: str) -> str:
         """A digest of what determines the result; where and how fast it runs is not part of it."""
-        settings = {
-            name: getattr(self.config, name)
-            for name, info in TrainingConfig.model_fields.items()
-            if info.json_schema_extra != OPERATIONAL
-        }
+        settings = {name: getattr(self.config, name) for name in identity_fields(self.config)}
         reference = self.reference_identity if self.config.objective == "dpo" else None
         return content_id(
             "recipe", str(settings), data_digest, self.model_identity, reference, self.seed

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from selfreward.config_base import OPERATIONAL, Section
+from selfreward.config_base import Section, identity_fields
 from selfreward.config_custom_llm import OnlineConfig
 from selfreward.records import content_id
 from selfreward.schemas import to_row
@@ -16,10 +16,9 @@ from selfreward.training.task import Metrics
 def _identity(section: Section) -> dict[str, Any]:
     """The settings that determine a result, without where and how fast it runs."""
     out: dict[str, Any] = {}
-    for name, info in type(section).model_fields.items():
-        if info.json_schema_extra != OPERATIONAL:
-            value = getattr(section, name)
-            out[name] = _identity(value) if isinstance(value, Section) else str(value)
+    for name in identity_fields(section):
+        value = getattr(section, name)
+        out[name] = _identity(value) if isinstance(value, Section) else str(value)
     return out
 
 
