@@ -245,10 +245,10 @@ class SelectConfig(Section):
     """Drop examples whose every judgment was right (no signal; needs `judge.adaptive: false`)."""
     preferences_per_example: int = Field(default=1, ge=1)
     """DPO: right-wrong combinations kept per pair and order."""
-    min_likelihood_margin: float | None = added(None, ge=0)
-    """In nats per token: a pair whose chosen response the untrained generator finds less likely
-    than the rejected one by more than this is not trained on; None asks nothing. 0 keeps the pairs
-    whose chosen response is at least as likely. Self-taught loop only."""
+    min_likelihood_margin: float | None = added(None)
+    """Least mean log-probability of the chosen response's tokens above that of the rejected one's,
+    by the untrained generator, in nats: pairs below are not trained on; None asks nothing. -0.5
+    also keeps those whose chosen response is a little less likely. Self-taught loop only."""
 
 
 class EvaluationConfig(Section):

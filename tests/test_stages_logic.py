@@ -681,14 +681,15 @@ def test_pairs_whose_chosen_response_is_the_less_likely_one_are_dropped(tmp_path
         return run(logic, logic.read(urls if margin is not None else urls[:2]))
 
     assert [len(r.records) for r in kept(None)] == [1, 1, 1, 1]
-    # 0.5 nats less likely is not more than 0.5.
-    assert [len(r.records) for r in kept(0.5)] == [1, 1, 0, 0]
+    # -0.5, 0.5 and -2.
+    assert [len(r.records) for r in kept(-0.5)] == [1, 1, 0, 0]
+    assert [len(r.records) for r in kept(0.6)] == [0, 0, 0, 0]
     results = kept(0.0)
     assert [len(r.records) for r in results] == [0, 1, 0, 0]
     assert reasons(results) == ["low_margin", "low_margin"]
     (drop,) = results[0].dropped
     assert (drop.row_id, drop.stage) == (pairs[0].id, "select")
-    assert drop.detail == "the chosen response is less likely by 0.500 nats per token"
+    assert drop.detail == "nats per token of the chosen response above the rejected: -0.500"
 
 
 def test_pairs_meet_their_judgments_from_storage(tmp_path: Any) -> None:

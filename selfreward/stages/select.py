@@ -108,7 +108,7 @@ class Select:
 
 
 def _unlikely(score: PairScore, margin: float) -> DroppedRow | None:
-    """The drop of a pair whose chosen response is less likely by more than `margin`."""
+    """The drop of a pair whose chosen response is not more likely by `margin`."""
     chosen, rejected = (
         mean_logps(ResponseLogps(given_prompt=logp, num_tokens=num_tokens))
         for logp, num_tokens in (
@@ -116,13 +116,13 @@ def _unlikely(score: PairScore, margin: float) -> DroppedRow | None:
             (score.rejected, score.rejected_tokens),
         )
     )
-    if rejected - chosen <= margin:
+    if chosen - rejected >= margin:
         return None
     return DroppedRow(
         row_id=score.pair_id,
         stage=STAGE,
         reason=DropReason.LOW_MARGIN,
-        detail=f"the chosen response is less likely by {rejected - chosen:.3f} nats per token",
+        detail=f"nats per token of the chosen response above the rejected: {chosen - rejected:.3f}",
     )
 
 
