@@ -12,10 +12,18 @@ import psutil
 
 from selfreward.config import EngineConfig, ModelConfig, RunConfig
 from selfreward.config_loading import load_config
+from selfreward.engines.endpoint import first_model
 from selfreward.engines.models import model_fingerprint, resolve_model
+from selfreward.engines.outside_judge import outside_holder, outside_model
 from selfreward.errors import ResourceError, UserError
-from selfreward.layout import absolute_path, join
-from selfreward.preflight import bundles_needed, check_resources, cluster_address, ray_session
+from selfreward.layout import Layout, absolute_path, join
+from selfreward.preflight import (
+    bundles_needed,
+    check_resources,
+    cluster_address,
+    ray_session,
+    trainings,
+)
 from selfreward.storage import files
 
 MIN_FREE_DISK_GIB = 5.0
@@ -43,6 +51,7 @@ def examine(config_path: str | None, overrides: Sequence[str]) -> list[Check]:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", _python),
         ("packages", _packages),
+        ("recipe", lambda: _recipe(config)),
         ("model", lambda: _model(config)),
         ("memory", lambda: _memory(config)),
         ("run folder", lambda: _run_folder(config)),
@@ -56,6 +65,8 @@ def _check(name: str, look: Callable[[], str]) -> Check:
         return Check(name=name, ok=True, detail=look())
     except UserError as error:
         return Check(name=name, ok=False, detail=str(error))
+    except ImportError as error:
+        return Check(name=name, ok=False, detail=f"{error.name} not installed; run make setup")
 
 
 def _python() -> str:
@@ -80,12 +91,35 @@ def _packages() -> str:
     return ", ".join(found)
 
 
+def _recipe(config: RunConfig) -> str:
+    # Here, so that a missing package is a failed check and no traceback.
+    from selfreward.loops.kinds import check_loop
+    from selfreward.loops.llm_checks import check_start
+    from selfreward.loops.session import place
+
+    check_loop(config)
+    if config.loop.kind == "custom_llm" and not _starts_anew(config):
+        check_start(config, place(config.model))
+    return f"loop.kind={config.loop.kind}, and its parts fit"
+
+
+def _starts_anew(config: RunConfig) -> bool:
+    """Whether the run starts from random weights, and not from `model`."""
+    return config.loop.kind == "custom_llm" and "pretrain" in config.custom_llm.stages
+
+
 def _model(config: RunConfig) -> str:
     models = [config.model] + ([config.generator.model] if config.generator else [])
+    compares = config.loop.kind == "self_rewarding"
+    if compares and (judge := outside_model(config)) is not None:
+        models.append(judge)
     lines = []
     for model in models:
         folder = resolve_model(model.name, model.revision)
         lines.append(f"{model.name} in {folder}, fingerprint {model_fingerprint(folder)[:12]}")
+    if compares and outside_holder(config) is None:
+        url, _, name = (config.evaluation.head_to_head_judge or "").partition("#")
+        lines.append(f"head-to-heads by {name or first_model(url)} at {url}")
     return "; ".join(lines)
 
 
@@ -96,10 +130,13 @@ def _memory(config: RunConfig) -> str:
     wanted = _engine_bytes(config.engine, judge)
     if config.generator is not None:
         wanted += _engine_bytes(config.generator.engine, _stored_bytes(config.generator.model))
-    if not config.training.use_gpu:
-        # Stored weights are two bytes a parameter.
-        training = judge / 2 * _TRAINING_BYTES_PER_PARAMETER
-        wanted += training * config.training.num_workers
+    outsider = outside_model(config)
+    has_own = config.loop.kind == "self_rewarding" and outside_holder(config) == "outsider"
+    if has_own and outsider is not None:
+        wanted += _engine_bytes(config.engine, _stored_bytes(outsider))
+    # One training at a time; stored weights are two bytes a parameter.
+    workers = max((t.num_workers for t in trainings(config) if not t.use_gpu), default=0)
+    wanted += judge / 2 * _TRAINING_BYTES_PER_PARAMETER * workers
     available = psutil.virtual_memory().available
     line = f"{wanted / GIB:.1f} GiB wanted on one machine, {available / GIB:.1f} GiB available"
     if wanted > available:
@@ -131,7 +168,13 @@ def _is_on_gpu(engine: EngineConfig) -> bool:
 
 
 def _run_folder(config: RunConfig) -> str:
+    from selfreward.loops.record import check_record, check_seed
+    from selfreward.loops.session import place
+
     root = absolute_path(config.run_dir)
+    check_record(Layout(root), config, None)
+    if not _starts_anew(config):
+        check_seed(Layout(root), place(config.model).ref, None)
     probe = join(root, ".doctor")
     files.write_bytes(probe, b"ok")
     files.remove(probe)

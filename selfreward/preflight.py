@@ -11,6 +11,7 @@ from ray.autoscaler.sdk import request_resources
 from selfreward import interrupts
 from selfreward.config import RayConfig, RunConfig, TrainingConfig
 from selfreward.config_custom_llm import Stage
+from selfreward.engines.outside_judge import outside_holder
 from selfreward.engines.replica_env import resources_needed, scorer_engine
 from selfreward.errors import ConfigError, ResourceError
 
@@ -116,18 +117,31 @@ def phases(config: RunConfig) -> tuple[list[Bundle], ...]:
     if config.loop.kind == "custom_llm":
         return _phases_of_stages(config)
     pools = [config.engine, *([config.generator.engine] if config.generator else [])]
-    trainings = [config.training]
-    if config.loop.kind == "self_rewarding":
-        trainings.append(config.seed_training)
-        judge = config.evaluation.head_to_head_judge
-        if judge is not None and not judge.startswith(("http://", "https://")):
-            # Another model has a pool of its own.
-            pools.append(config.engine)
+    if config.loop.kind == "self_rewarding" and outside_holder(config) == "outsider":
+        pools.append(config.engine)
     engines = [bundle for pool in pools for bundle in resources_needed(pool)]
     kept = [b for p in pools if p.placement == "dedicated" for b in resources_needed(p)]
     tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * config.open_shards
     # Shard tasks and trainers never run at once.
-    return engines + tasks, *(kept + _trainers(training) for training in trainings)
+    return engines + tasks, *(kept + _trainers(training) for training in trainings(config))
+
+
+def trainings(config: RunConfig) -> list[TrainingConfig]:
+    """How a run trains, each kind of training once; never two of them at a time."""
+    if config.loop.kind == "self_rewarding":
+        return [config.training, config.seed_training]
+    if config.loop.kind == "self_taught":
+        return [config.training]
+    section = config.custom_llm
+    of_stages: dict[Stage, tuple[TrainingConfig, ...]] = {
+        "pretrain": (section.pretraining.training,),
+        "continue": (section.continued_pretraining.training,),
+        "finetune": (section.finetuning.training,),
+        "instruct": (section.instruction_tuning.training,),
+        "prefer": (section.rankings.training, section.reward_model.training),
+        "reinforce": (section.online.training,),
+    }
+    return [training for stage in section.stages for training in of_stages.get(stage, ())]
 
 
 def _phases_of_stages(config: RunConfig) -> tuple[list[Bundle], ...]:
@@ -137,18 +151,8 @@ def _phases_of_stages(config: RunConfig) -> tuple[list[Bundle], ...]:
     engines = resources_needed(config.engine)
     kept = engines if config.engine.placement == "dedicated" else []
     tasks: list[Bundle] = [{"CPU": config.ray.stage_task_cpus}] * config.open_shards
-    trainings: dict[Stage, tuple[TrainingConfig, ...]] = {
-        "pretrain": (section.pretraining.training,),
-        "continue": (section.continued_pretraining.training,),
-        "finetune": (section.finetuning.training,),
-        "instruct": (section.instruction_tuning.training,),
-        "prefer": (section.rankings.training, section.reward_model.training),
-    }
-    found = [
-        kept + _trainers(training)
-        for stage in section.stages
-        for training in trainings.get(stage, ())
-    ]
+    online = section.online.training
+    found = [kept + _trainers(t) for t in trainings(config) if t is not online]
     # Once started, a reward model stays: it measures what preferences and rewards have changed.
     reward = section.online.reward
     scores = "prefer" in section.stages or section.reward_model.path is not None
@@ -157,7 +161,7 @@ def _phases_of_stages(config: RunConfig) -> tuple[list[Bundle], ...]:
         found.append(engines + scorer)
     if "reinforce" in section.stages:
         judge = engines if reward == "judge" else []  # another model: a pool of its own
-        found.append(engines + scorer + judge + _trainers(section.online.training))
+        found.append(engines + scorer + judge + _trainers(online))
     return engines + tasks, *found
 
 

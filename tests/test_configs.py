@@ -10,6 +10,7 @@ from selfreward.config import RunConfig
 from selfreward.config_loading import dump_config, load_config
 from selfreward.judging.categories import CATEGORIES
 from selfreward.judging.rubrics import get_pairwise_rubric
+from selfreward.loops.kinds import check_loop
 from selfreward.preflight import bundles_needed, shortfall
 
 CONFIGS = Path(__file__).parent.parent / "ray_jobs" / "configs"
@@ -50,6 +51,11 @@ def test_recipe_names_what_exists(path: Path) -> None:
 
     get_pairwise_rubric(config.judge.rubric)  # raises for an unknown one
     assert set(config.select_instructions.categories) <= set(CATEGORIES)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipe_passes_what_a_run_checks_first(path: Path) -> None:
+    check_loop(recipe(path.stem))  # raises for what its loop does not read or cannot learn from
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -152,7 +158,13 @@ PAPER = {
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("quickstart", 3), ("self_taught_cpu", 16), ("learning_cpu", 10), ("self_rewarding_cpu", 10)],
+    [
+        ("quickstart", 3),
+        ("self_rewarding_quickstart", 3),
+        ("self_taught_cpu", 16),
+        ("learning_cpu", 10),
+        ("self_rewarding_cpu", 10),
+    ],
 )
 def test_a_kill_costs_a_cpu_recipe_some_steps_and_no_training(name: str, most: int) -> None:
     config = recipe(name)
@@ -281,3 +293,65 @@ def test_7b_corpora_are_too_large_for_an_index_of_near_duplicates() -> None:
     assert (section.continued_pretraining.token_budget or 0) / 1000 > 1_000_000
     assert section.general.near_duplicate_threshold is None
     assert section.domain.near_duplicate_threshold is None
+
+
+# arXiv 2401.10020, sections 3.1.2 and 3.1.3.
+SELF_REWARDING_PAPER = {
+    "loop.iterations": 3,
+    "seeds.sft_before_judging": True,
+    "self_instruct.seed_shots": 6,
+    "self_instruct.generated_shots": 2,
+    "self_instruct.sampling.temperature": 0.6,
+    "self_instruct.sampling.top_p": 0.9,
+    "candidates.num_candidates": 4,
+    "candidates.sampling.temperature": 0.7,
+    "candidates.sampling.top_p": 0.9,
+    "rating.rubric": "pointwise_additive",
+    "rating.num_draws": 3,
+    "preferences.length_rho": 0.0,
+    "seed_training.learning_rate": 5.5e-6,
+    "seed_training.final_lr_ratio": 0.2,
+    "seed_training.batch_size": 16,
+    "training.objective": "dpo",
+    "training.learning_rate": 1e-6,
+    "training.final_lr_ratio": 0.1,
+    "training.dpo_beta": 0.1,
+    "training.nll_weight": 0.0,
+    "training.dpo_reference": "start",
+    "training.batch_size": 16,
+    "training.checkpoint_every_steps": 200,
+    "evaluation.heldout_pairs": 256,
+}
+
+
+@pytest.mark.parametrize("key", SELF_REWARDING_PAPER)
+def test_the_self_rewarding_70b_recipe_has_the_papers_setting(key: str) -> None:
+    assert value(recipe("self_rewarding_70b"), key) == SELF_REWARDING_PAPER[key]
+
+
+def test_every_model_of_the_self_rewarding_70b_recipe_can_be_read_and_measured() -> None:
+    config = recipe("self_rewarding_70b")
+    # The base model among them: it ends in no score or verdict by itself.
+    assert config.rating.guided and config.judge.guided
+    # 3,200 answers to learn from, beside those kept aside.
+    assert (config.seeds.max_ift or 0) - config.seeds.ift_heldout == 3200
+    # The EFT evaluation set is a file of its own.
+    (scored,) = config.evaluation.scored_responses
+    assert scored not in (*config.seeds.ift, *config.seeds.ranked)
+    # Two answers of 1,800 tokens, the rubric and the verdict fit the context.
+    assert 2 * 1800 + config.evaluation.sampling.max_tokens < config.engine.max_model_len
+
+
+def test_the_self_rewarding_70b_recipe_says_which_numbers_are_ours() -> None:
+    config = recipe("self_rewarding_70b")
+    text = (CONFIGS / "self_rewarding_70b.yaml").read_text(encoding="utf-8")
+    header = text.partition("run_dir:")[0]
+    for training in (config.seed_training, config.training):
+        assert training.epochs == 1 and "One epoch" in header
+        assert f"warm-up over {training.warmup_ratio:g} of the steps" in header
+        assert f"weight decay {training.weight_decay:g}" in header
+        assert f"betas {training.betas[0]:g} and {training.betas[1]:g}" in header
+    assert f"drawn at temperature {config.rating.sampling.temperature:g}" in header
+    assert f"{config.self_instruct.completions:,} completions" in header
+    assert "a system turn" in header
+    assert "1,630" in header and "541 prompts" in text

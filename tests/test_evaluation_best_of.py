@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from selfreward import cli
@@ -115,6 +116,20 @@ def test_a_judge_that_writes_is_asked_for_the_best_of_four(
     # Again, as a table: nothing is asked twice.
     assert command(monkeypatch, tmp_path) == 0
     assert "published / domains / Math" in capsys.readouterr().out and len(asked.asked) == 10
+
+
+def test_many_questions_wait_in_shards_at_the_engines_and_each_is_asked_once(
+    asked: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [asks(str(i), ["right"], ["no", "never", "not so"], "Math") for i in range(7)]
+    (tmp_path / "rb2.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert command(monkeypatch, tmp_path, "pool.shard_size=3", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["choices"]["rb2"]["sections"]["Math"] == 1.0
+    folder = tmp_path / "run" / "best_of" / "rb2"
+    # An open shard is what waits at the engines at once.
+    sizes = [pq.read_metadata(path).num_rows for path in sorted(folder.glob("shard-*.parquet"))]
+    assert sizes == [3, 3, 1]
+    assert len({request.id for request in asked.asked}) == len(asked.asked) == 7
 
 
 def test_by_ratings_every_response_is_rated(

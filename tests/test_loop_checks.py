@@ -55,6 +55,12 @@ def test_a_recipe_that_fits_gives_its_rubric(tmp_path: Path) -> None:
         ({"seed_training": {"objective": "dpo"}}, "seed_training.objective=dpo"),
         ({"training": {"objective": "sft"}}, "set training.objective=dpo"),
         ({"preferences": {"kind": "positive_only"}}, "set training.objective=sft"),
+        # To sort a pool costs a reading of every row.
+        (
+            {"select_instructions": {"enabled": True}},
+            "select_instructions.enabled=true sorts the pool's instructions, and with"
+            " self_instruct.enabled=true none of them is trained on; set one of the two to false",
+        ),
         (
             {
                 "preferences": {"kind": "positive_only"},
@@ -87,6 +93,10 @@ def test_what_does_not_fit_is_told_in_one_line(changes: dict[str, Any], told: st
     text = str(caught.value)
     assert told in text
     assert "\n" not in text
+
+
+def test_instructions_of_the_pool_are_selected_where_they_are_trained_on() -> None:
+    check_recipe(recipe(select_instructions={"enabled": True}, self_instruct={"enabled": False}))
 
 
 def test_one_greedy_reading_is_allowed() -> None:
@@ -251,6 +261,19 @@ def test_a_section_of_the_other_loop_is_refused() -> None:
         check_sections(recipe(select={"balance": False}))
     # Written out with its defaults, as a run saves it, a section says nothing.
     check_sections(RunConfig.model_validate(recipe().model_dump()))
+
+
+@pytest.mark.parametrize("kind", ["self_rewarding", "custom_llm"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("start_from", "previous"), ("judge_with", "promoted"), ("new_pairs_each_iteration", True)],
+)
+def test_a_key_of_the_self_taught_loop_is_refused(kind: str, key: str, value: Any) -> None:
+    config = RunConfig.model_validate({"loop": {"kind": kind, key: value}})
+    told = f"loop.{key}: loop.kind={kind} does not read this key; remove it, or set"
+    with pytest.raises(ConfigError, match=f"^{told} loop.kind=self_taught$"):
+        check_sections(config)
+    check_sections(RunConfig.model_validate({"loop": {key: value}}))
 
 
 def test_promotion_can_be_switched_off(run: Any) -> None:

@@ -11,7 +11,8 @@ from selfreward.engines.protocol import Draw, GenerationRequest
 from selfreward.judging.best_of import best_of_rubric, render_best_of
 from selfreward.records import Message, Outcome, derived_seed
 from selfreward.records_scores import ScoredResponse
-from selfreward.stages.best_of import BestOf, Question, read_questions, slot_of
+from selfreward.stages.best_of import BestOf, Question, build_questions, read_questions, slot_of
+from selfreward.storage.shards import sealed_shards
 from tests.stage_tools import Fake, cut, reasons, run, shard
 
 
@@ -128,6 +129,11 @@ def test_questions_are_put_together_over_shards_without_ties(tmp_path: Path) -> 
         ("4", ("5",), "Math"),
     ]
     assert len({q.id for q in found}) == 2
+    # Written anew, each shard holds whole questions.
+    done = build_questions(urls, str(tmp_path / "q"), 1, "Ties")
+    assert [summary.num_records for summary in done] == [3, 2]
+    parts = sealed_shards(str(tmp_path / "q"))
+    assert [logic().read([part]) for part in parts] == [found[:1], found[1:]]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 from selfreward.errors import DataError
+from selfreward.layout import join
 from selfreward.loops.labelled import DataSet
-from selfreward.loops.steps import Output
+from selfreward.loops.sources import build_folder
+from selfreward.loops.steps import Output, Run, shards_of
 from selfreward.metrics.protocols.rewardbench2 import DATA_NEEDED, TIES
 from selfreward.records_scores import ScoredResponse
-from selfreward.stages.best_of import Question, read_questions
+from selfreward.stages.best_of import Question, build_questions, read_questions
 from selfreward.storage.shards import read_records, sealed_shards
 
 
@@ -34,8 +36,16 @@ def num_responses(data: DataSet, subset: str | None) -> int:
     )
 
 
-def in_one_shard(output: Output, num_rows: int) -> Output:
-    """One shard made of all input shards: a question's responses may stand in two of them."""
-    return replace(
-        output, inputs=[tuple(url for urls in output.inputs for url in urls)], num_rows=num_rows
-    )
+def by_question(run: Run, data: DataSet, output: Output, num_questions: int) -> Output:
+    """The output made of shards of `pool.shard_size` questions each.
+
+    Those of the file will not do: a question's responses may stand in two of them. Nor will one
+    shard of all: only the number of open shards bounds what waits at the engines, and a request's
+    time runs while it waits.
+    """
+    folder = join(run.layout.root, "questions", data.name)
+    recipe = {"input": data.source.fingerprint, "apart": TIES}
+    shards = sealed_shards(data.source.folder)
+    size = run.config.pool.shard_size
+    build_folder(run, folder, "questions", recipe, build_questions, shards, folder, size, TIES)
+    return replace(output, inputs=shards_of(folder), num_rows=num_questions)

@@ -17,7 +17,7 @@ from selfreward.config import ModelConfig, RunConfig
 from selfreward.config_custom_llm import STAGE_NUMBERS, Stage, TasksConfig
 from selfreward.evaluation.stage_figures import Purpose
 from selfreward.layout import Layout, absolute_path
-from selfreward.loops.llm_checks import check_stages, check_start
+from selfreward.loops.llm_checks import check_start
 from selfreward.loops.llm_data import read_rankings, read_tasks
 from selfreward.loops.llm_measure import Measuring, Yardsticks
 from selfreward.loops.llm_stages import REWARD_PART, StageTraining, trained_model
@@ -52,7 +52,6 @@ def run_custom_llm(
         UserError: something the user can mend, in one line.
         SelfRewardError: the engines or the training failed for good.
     """
-    check_stages(config)
     layout = Layout(absolute_path(config.run_dir))
     check_record(layout, config, force)
     starts_new = "pretrain" in config.custom_llm.stages

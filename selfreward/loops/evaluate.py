@@ -26,7 +26,7 @@ from selfreward.judging.best_of import BestOfRubric, best_of_rubric
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path, join
-from selfreward.loops.best_of import in_one_shard, num_responses, questions_of
+from selfreward.loops.best_of import by_question, num_responses, questions_of
 from selfreward.loops.evaluate_request import (
     EvaluateRequest,
     check,
@@ -228,7 +228,7 @@ class _Evaluation:
         asked = [s for s in sets if questions[s.name]]
 
         def fit(data: DataSet, output: Output) -> Output:
-            return in_one_shard(output, len(questions[data.name]))
+            return by_question(self.run, data, output, len(questions[data.name]))
 
         return {
             data.name: read_best_of(questions[data.name], folder)

@@ -1,11 +1,15 @@
-"""Which loop a recipe asks for."""
+"""Which loop a recipe asks for, and what is refused of a recipe before anything is looked at."""
+
+from collections.abc import Callable
+from typing import Any
 
 from selfreward.config import RunConfig
 from selfreward.errors import ConfigError
 from selfreward.layout import Layout, absolute_path
 from selfreward.loops.custom_llm import run_custom_llm
-from selfreward.loops.self_rewarding import run_self_rewarding
-from selfreward.loops.self_taught import run_self_taught
+from selfreward.loops.llm_checks import check_stages
+from selfreward.loops.self_rewarding import check_recipe, run_self_rewarding
+from selfreward.loops.self_taught import check_names, run_self_taught
 from selfreward.preflight import check_place
 from selfreward.reports.page.write import keep_page
 from selfreward.reports.progress import Display
@@ -19,6 +23,13 @@ _UNREAD = {
         *(*_REWARDING, "collapse", "generator", "select_instructions", "respond", "corrupt"),
         *("perturb", "length_balance", "select", "training", "promotion"),
     ),
+}
+# Keys that a loop does not read of the section `loop`, which it reads.
+_OF_SELF_TAUGHT = ("start_from", "judge_with", "new_pairs_each_iteration")
+_CHECKS: dict[str, Callable[[RunConfig], Any]] = {
+    "self_taught": check_names,
+    "self_rewarding": check_recipe,
+    "custom_llm": check_stages,
 }
 _LOOPS = {
     "self_taught": run_self_taught,
@@ -35,8 +46,7 @@ def run_loop(config: RunConfig, force: str | None = None, display: Display | Non
         UserError: something the user can mend, in one line.
         SelfRewardError: the engines or the training failed for good.
     """
-    check_sections(config)
-    check_place(config.run_dir, "run_dir")
+    check_loop(config)
     told = display or Display()
     try:
         return _LOOPS[config.loop.kind](config, force, told)
@@ -44,11 +54,24 @@ def run_loop(config: RunConfig, force: str | None = None, display: Display | Non
         keep_page(Layout(absolute_path(config.run_dir)), told)
 
 
+def check_loop(config: RunConfig) -> None:
+    """Refuses what is wrong with a recipe by itself, whatever machine it is run on.
+
+    Raises:
+        ConfigError: it sets what its loop does not read, names what there is not, or its parts do
+            not fit.
+        DataError: a run that it names holds no judge.
+    """
+    check_sections(config)
+    check_place(config.run_dir, "run_dir")
+    _CHECKS[config.loop.kind](config)
+
+
 def check_sections(config: RunConfig) -> None:
     """Refuses a recipe that sets what its loop does not read: the wrong loop would run for hours.
 
     Raises:
-        ConfigError: naming the section and both ways to mend it.
+        ConfigError: naming the section or key and both ways to mend it.
     """
     kind = config.loop.kind
     default = RunConfig()
@@ -58,4 +81,10 @@ def check_sections(config: RunConfig) -> None:
             raise ConfigError(
                 f"{name}: loop.kind={kind} does not read this section; remove it, or set"
                 f" loop.kind={other}"
+            )
+    for key in _OF_SELF_TAUGHT if kind != "self_taught" else ():
+        if getattr(config.loop, key) != getattr(default.loop, key):
+            raise ConfigError(
+                f"loop.{key}: loop.kind={kind} does not read this key; remove it, or set"
+                " loop.kind=self_taught"
             )

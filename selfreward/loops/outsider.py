@@ -3,6 +3,7 @@
 from typing import Any
 
 from selfreward.engines.endpoint import EndpointClient, first_model
+from selfreward.engines.outside_judge import outside_holder, outside_model
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.session import place
 from selfreward.loops.steps import Run
@@ -13,23 +14,24 @@ class Outsider:
 
     def __init__(self, run: Run, seed: PlacedModel) -> None:
         self.run = run
-        name = run.config.evaluation.head_to_head_judge
+        config = run.config
         self.endpoint: EndpointClient | None = None
+        # Under the name of the model that is loaded already, where it is one of those.
         self.placed = seed
-        self.is_seed = name is None
-        if name is not None and name.startswith(("http://", "https://")):
-            url, _, model = name.partition("#")
-            engine = run.config.engine
+        self.holder = outside_holder(config)
+        named = outside_model(config)
+        if self.holder is None:
+            url, _, model = (config.evaluation.head_to_head_judge or "").partition("#")
             self.endpoint = EndpointClient(
                 url=url,
                 model=model or first_model(url),
-                request_timeout_s=engine.request_timeout_s,
-                recovery_timeout_s=engine.recovery_timeout_s,
+                request_timeout_s=config.engine.request_timeout_s,
+                recovery_timeout_s=config.engine.recovery_timeout_s,
             )
-        elif name is not None:
-            self.placed = place(
-                run.config.model.model_copy(update={"name": name, "revision": None})
-            )
+        elif self.holder == "generator" and config.generator is not None:
+            self.placed = place(config.generator.model)
+        elif self.holder == "outsider" and named is not None:
+            self.placed = place(named)
 
     @property
     def fingerprint(self) -> str:
@@ -43,4 +45,6 @@ class Outsider:
         if self.endpoint is not None:
             return self.endpoint
         pools = self.run.pools
-        return pools.judge(self.placed) if self.is_seed else pools.outsider(self.placed)
+        if self.holder == "generator":
+            return pools.generator(self.placed)
+        return pools.judge(self.placed) if self.holder == "judge" else pools.outsider(self.placed)

@@ -86,7 +86,7 @@ class Pools:
         return self._generator.client()
 
     def outsider(self, model: PlacedModel) -> EngineClient:
-        """A client of a pool of its own for a judge that is no model of the run: another
+        """A client of a pool of its own for a judge that no other pool holds: another
         architecture cannot be swapped in place."""
         if self._outsider is None:
             with self._display.waiting(f"starting the engines of {model.ref.name}"):

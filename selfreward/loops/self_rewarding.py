@@ -44,7 +44,7 @@ def run_self_rewarding(
         UserError: something the user can mend, in one line.
         SelfRewardError: the engines or the training failed for good.
     """
-    rubric = check_recipe(config)
+    rubric = load_pointwise_rubric(config.rating.rubric)
     with open_run(config, display, force) as (run, models):
         _Loop(run, models, rubric).run_all()
     return run.layout
@@ -169,6 +169,11 @@ class _Loop:
 def _check_options(config: RunConfig) -> None:
     """Options that would be paid for and then not used."""
     section, meta = config.preferences, config.meta_judge
+    if config.select_instructions.enabled and config.self_instruct.enabled:
+        raise ConfigError(
+            "select_instructions.enabled=true sorts the pool's instructions, and with"
+            " self_instruct.enabled=true none of them is trained on; set one of the two to false"
+        )
     if meta.enabled and config.rating.num_draws < 2:
         raise ConfigError(
             f"meta_judge.enabled compares readings of one response and rating.num_draws="

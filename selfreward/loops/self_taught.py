@@ -36,7 +36,6 @@ def run_self_taught(
         UserError: something the user can mend, in one line.
         SelfRewardError: the engines or the training failed for good.
     """
-    check_names(config)
     with open_run(config, display, force) as (run, models):
         seed = models.seed
         labelled = build_labelled_pairs(run)

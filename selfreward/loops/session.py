@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from selfreward.config import ModelConfig, RunConfig
 from selfreward.engines.models import fetch_folder, model_fingerprint, resolve_model
+from selfreward.engines.outside_judge import full_name
 from selfreward.layout import Layout, absolute_path
 from selfreward.loops.pools import PlacedModel, Pools
 from selfreward.loops.record import check_record, check_seed, recorded
@@ -97,8 +98,7 @@ def place(model: ModelConfig) -> PlacedModel:
     Raises:
         ModelNotFoundError: the name leads nowhere.
     """
-    # With its revision: other nodes find the same model by this name alone.
-    name = f"{model.name}@{model.revision}" if model.revision else model.name
+    name = full_name(model)
     folder = resolve_model(name)
     ref = ModelRef(name=name, iteration=0, fingerprint=model_fingerprint(folder))
     return PlacedModel(ref=ref, location=folder)

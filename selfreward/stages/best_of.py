@@ -19,8 +19,9 @@ from selfreward.judging.best_of import (
 )
 from selfreward.records import Conversation, content_id, derived_seed
 from selfreward.records_scores import BestOfReading, ScoredResponse
+from selfreward.stages.labelled import write_shards
 from selfreward.stages.sampling import failed, sampling_of
-from selfreward.storage.shards import RowResult, read_records
+from selfreward.storage.shards import RowResult, ShardSummary, read_records
 
 # A letter and an end of turn, with room for a tokenizer that splits the letter from a space.
 _LETTER_TOKENS = 4
@@ -50,12 +51,28 @@ def read_questions(urls: Sequence[str], apart: str) -> list[Question]:
     Raises:
         ValueError: a question has not exactly one right response and one to three wrong ones.
     """
+    return [_question(*key, rows) for key, rows in _groups(urls, apart).items()]
+
+
+def build_questions(
+    urls: Sequence[str], folder: str, shard_size: int, apart: str
+) -> list[ShardSummary]:
+    """Writes the responses of one file anew, as shards of `shard_size` whole questions each."""
+    groups = list(_groups(urls, apart).values())
+    shards = [
+        [row for rows in groups[i : i + shard_size] for row in rows]
+        for i in range(0, len(groups), shard_size)
+    ]
+    return list(write_shards(folder, shards, [], ScoredResponse))
+
+
+def _groups(urls: Sequence[str], apart: str) -> dict[tuple[str, str], list[ScoredResponse]]:
     groups: dict[tuple[str, str], list[ScoredResponse]] = {}
     for url in urls:
         for row in read_records(url, ScoredResponse):
             if row.subset != apart:
                 groups.setdefault((row.group, row.subset), []).append(row)
-    return [_question(*key, rows) for key, rows in groups.items()]
+    return groups
 
 
 def _question(group: str, subset: str, rows: Sequence[ScoredResponse]) -> Question:
@@ -78,8 +95,8 @@ def _question(group: str, subset: str, rows: Sequence[ScoredResponse]) -> Questi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestOf:
-    """N draws of each question's best response. Inputs: all shards of one file's responses, since
-    those of a question may stand in two."""
+    """N draws of each question's best response. Inputs: shards of responses in which questions
+    are whole, as `build_questions` writes them."""
 
     rubric: BestOfRubric
     sampling: SamplingConfig
