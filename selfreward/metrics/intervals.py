@@ -33,6 +33,9 @@ class Resampling:
     seed: int = 0
 
 
+DEFAULT_RESAMPLING = Resampling()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedTest:
     """Whether `after` is better than `before` on the same pairs.
