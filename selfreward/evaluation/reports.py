@@ -72,16 +72,23 @@ class ProtocolReport(Protocol):
 
     def headline(self) -> float | None: ...
 
+    @property
+    def overall_ci(self) -> tuple[float, float] | None:
+        """Bootstrap interval of the headline figure over prompts."""
+
     def section_values(self) -> dict[str, float | None]: ...
 
 
 def with_protocol(report: dict[str, Any], protocol: str, found: ProtocolReport) -> dict[str, Any]:
-    """Adds a benchmark's own figures to a data set's report; its sections and headline figure take
-    the place of the plain ones, None included: no other figure may stand in its place."""
+    """Adds a benchmark's own figures to a data set's report; its sections and headline figure with
+    its interval take the place of the plain ones, None included: no other figure may stand in its
+    place."""
+    interval = found.overall_ci
     return report | {
         "protocol": {"name": protocol, **found.to_dict()},
         "sections": found.section_values(),
         "overall": found.headline(),
+        "overall_ci": None if interval is None else [*interval],
     }
 
 

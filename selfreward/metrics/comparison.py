@@ -137,7 +137,7 @@ def compare_judges(
     twice = orders.all(axis=1)
     prompts = prompts_of(before)
     consistent = old[twice] == 1.0, new[twice] == 1.0
-    of_twice = [prompt for prompt, is_read in zip(prompts, twice, strict=True) if is_read]
+    of_twice = [prompts[i] for i in np.flatnonzero(twice)]
     return JudgeComparison(
         n=len(before),
         num_prompts=len(set(prompts)),

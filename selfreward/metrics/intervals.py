@@ -100,7 +100,8 @@ def group_sums(values: FloatArray, groups: Groups | None) -> tuple[FloatArray, F
         raise ValueError(f"there are {len(groups)} groups of {len(values)} values")
     places: dict[Hashable, int] = {}
     index = np.array([places.setdefault(group, len(places)) for group in groups], dtype=np.int64)
-    return np.bincount(index, values), np.bincount(index).astype(np.float64)
+    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
+    return sums.astype(np.float64), sizes.astype(np.float64)
 
 
 def bootstrap_ratios(

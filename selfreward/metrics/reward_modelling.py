@@ -80,6 +80,11 @@ class RewardModellingReport:
         """The pairwise accuracy."""
         return self.pairwise_accuracy
 
+    @property
+    def overall_ci(self) -> tuple[float, float] | None:
+        """The interval of the headline figure."""
+        return self.pairwise_accuracy_ci
+
     def section_values(self) -> dict[str, float | None]:
         """The paper's four other figures."""
         return {
