@@ -140,6 +140,7 @@ def evaluate(
     from selfreward.evaluation.reports import with_protocol
     from selfreward.loops.evaluate import evaluate_judge
     from selfreward.loops.evaluate_request import asked_by, make_request, recipe_of
+    from selfreward.metrics.intervals import Resampling
     from selfreward.reports.evaluation import write_evaluation
 
     if benchmark == "list":
@@ -170,7 +171,13 @@ def evaluate(
     recipe = recipe_of(parse_judge(judge), request)
     report = found.report(recipe.evaluation, recipe.loop.seed)
     if benchmark is not None:
-        for name, figures in benchmark_figures(benchmark, found, coefficients).items():
+        resampling = Resampling(
+            confidence=recipe.evaluation.confidence,
+            num_samples=recipe.evaluation.bootstrap_samples,
+            seed=recipe.loop.seed,
+        )
+        scored = benchmark_figures(benchmark, found, coefficients, resampling)
+        for name, figures in scored.items():
             section = next(s for s in ("data", "choices", "scores") if name in report[s])
             report[section][name] = with_protocol(report[section][name], benchmark, figures)
     write_evaluation(report, form, out)

@@ -357,8 +357,11 @@ def test_rewardbench2_by_rewards(command: Command, tiny_model: Path, tmp_path: P
 def test_markdown_and_table(command: Command, pairs: str) -> None:
     base = ["evaluate", "--judge", "baseline:first", "--data", pairs]
     markdown = command.run(*base, "--format", "markdown", "--benchmark", "judgebench")
-    assert "| pairs | 120 | 0.500 | 0.500-0.500 | 0.000 |" in markdown
+    assert "| pairs | 120 | 120 | 0.500 | 0.500-0.500 | 0.000 | 0.000-0.000 |" in markdown
     assert "| overall / strict | 0.000 |" in markdown
+    # In the published scoring one right and one wrong reading make no right pair.
+    assert "| headline figure | 0.000 |" in markdown
+    assert "| its interval | 0.000-0.000 |" in markdown
     assert "bias card" in command.run(*base)
 
 

@@ -85,6 +85,7 @@ def test_pairs_meet_their_two_readings_in_order(tmp_path: Path, pairs: str) -> N
     outcomes = read_outcomes(pairs, write(tmp_path, "j", [first, right(PAIRS[3])]))
     assert [o.pair_id for o in outcomes] == [PAIRS[i].id for i in (0, 2, 3)]
     assert [o.choices for o in outcomes] == [(True, True), (True, False), (True, True)]
+    assert [o.group for o in outcomes] == ["ins-0", "ins-2", "ins-3"]
     assert [o.subset for o in outcomes] == ["modified_instruction"] * 2 + ["rewrite"]
     assert [(o.chosen_length, o.rejected_length) for o in outcomes] == [(4, 2), (12, 2), (16, 2)]
 

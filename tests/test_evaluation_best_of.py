@@ -18,6 +18,7 @@ from selfreward.loops import evaluate
 from selfreward.loops.evaluate_request import asked_by
 from selfreward.loops.steps import Run
 from selfreward.metrics.best_of import BestOfOutcome
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING
 from selfreward.records import Outcome
 from selfreward.records_scores import SlotVerdict
 from tests.stage_tools import MODEL, Fake
@@ -199,4 +200,4 @@ def test_only_rewardbench2_has_a_choice() -> None:
     assert of_choices is not None
     right = SlotVerdict(outcome=Outcome.CHOICE, slot=3)
     outcome = BestOfOutcome(question_id="q", subset="Focus", gold=3, num_shown=4, verdict=right)
-    assert of_choices([outcome], None).section_values()["Focus"] == 1.0
+    assert of_choices([outcome], None, DEFAULT_RESAMPLING).section_values()["Focus"] == 1.0

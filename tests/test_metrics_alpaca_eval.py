@@ -7,10 +7,11 @@ from scipy.special import expit
 from scipy.stats import sem
 from sklearn.linear_model import LogisticRegression
 
-from selfreward.metrics.alpaca_eval import (
+from selfreward.metrics.alpaca_eval import alpaca_eval_report
+from selfreward.metrics.intervals import Resampling
+from selfreward.metrics.length_glm import (
     BASELINE_GLM,
     LengthGlm,
-    alpaca_eval_report,
     fit_length_glm,
     length_controlled_win_rate,
     length_terms,
@@ -190,3 +191,35 @@ def test_bad_input_is_refused() -> None:
         fit_length_glm([float("nan")], [0.0])
     with pytest.raises(ValueError, match="between 0 and 1"):
         fit_length_glm([2.0], [0.0])
+
+
+def test_the_length_controlled_rate_has_an_interval_over_instructions() -> None:
+    rng = np.random.default_rng(8)
+    model, baseline = rng.integers(100, 900, 150), rng.integers(100, 900, 150)
+    preferences = rng.beta(2, 3, 150).tolist()
+    asked = Resampling(num_samples=200)
+    report = alpaca_eval_report(preferences, model, baseline, resampling=asked)
+    rate, interval = report.length_controlled_win_rate, report.overall_ci
+    assert rate is not None and interval is not None
+    assert interval[0] < rate < interval[1]
+    # Lengths play no part here: about the normal interval of the mean.
+    half_width = 1.96 * report.win_rate * (sem(preferences) / np.mean(preferences))
+    assert interval[1] - interval[0] == pytest.approx(2 * half_width, rel=0.25)
+    # Each instruction four times over, as rows and as prompts.
+    rows, lengths = preferences * 4, (np.tile(model, 4), np.tile(baseline, 4))
+    apart = alpaca_eval_report(rows, *lengths, resampling=asked).overall_ci
+    prompts = [f"p{i}" for i in range(150)] * 4
+    together = alpaca_eval_report(rows, *lengths, prompts=prompts, resampling=asked).overall_ci
+    assert apart is not None and together is not None
+    assert together[1] - together[0] > 1.6 * (apart[1] - apart[0])
+    assert alpaca_eval_report(preferences, model, baseline).overall_ci is None
+    # Nobody says how sure published coefficients are.
+    known = alpaca_eval_report(
+        preferences, model, baseline, glm=LengthGlm(model=-1.0), resampling=asked
+    )
+    assert known.length_controlled_win_rate is not None and known.overall_ci is None
+
+
+def test_a_draw_throughout_has_an_interval_of_no_width() -> None:
+    report = alpaca_eval_report([0.5] * 6, [40] * 6, [40] * 6, resampling=Resampling())
+    assert report.overall_ci == pytest.approx((0.5, 0.5), abs=1e-9)

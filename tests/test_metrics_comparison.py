@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -8,6 +9,8 @@ from scipy.stats import binomtest
 from selfreward.metrics import intervals
 from selfreward.metrics.comparison import compare_judges, macro_comparison, macro_interval
 from selfreward.metrics.intervals import bootstrap_interval, sign_flip_test
+from selfreward.metrics.pairwise import PairOutcome
+from selfreward.records import Verdict
 from tests.outcome_tools import TIE, UNPARSED, chose, pair
 
 FIRST, SECOND = chose("first"), chose("second")
@@ -180,3 +183,45 @@ def test_bad_data_sets_are_refused() -> None:
         macro_comparison({"a": [0.0]}, {"a": [0.0], "b": [0.0]})
     with pytest.raises(ValueError, match="same rows on both sides, not 1 and 2"):
         macro_comparison({"a": [0.0]}, {"a": [0.0, 1.0]})
+
+
+def test_pairs_of_one_prompt_are_one_piece_of_evidence() -> None:
+    def asked(readings: tuple[Verdict, Verdict]) -> list[PairOutcome]:
+        return [replace(pair(f"p{i}", *readings), group=f"ins-{i % 3}") for i in range(12)]
+
+    found = compare_judges(asked(WRONG), asked(RIGHT))
+    assert (found.n, found.num_prompts) == (12, 3)
+    # All of 12 pairs gained, but three coins say so: one of eight patterns.
+    assert found.accuracy.p_value == pytest.approx(1 / 8, abs=0.01)
+    assert found.position_consistent_accuracy is not None
+    assert found.position_consistent_accuracy.p_value == pytest.approx(1 / 8, abs=0.01)
+    # McNemar's test takes the pairs as independent: 2 · (1/2)^12.
+    assert found.both_orders is not None
+    assert found.both_orders.p_value == pytest.approx(2 / 4096)
+    data = json.loads(json.dumps(found.to_dict()))
+    assert data["position_consistent_accuracy"]["ci"] == [1.0, 1.0]
+    once = compare_judges([pair("p", FIRST, None)], [pair("p", FIRST, None)])
+    assert once.to_dict()["position_consistent_accuracy"] is None
+
+
+def test_the_macro_p_of_prompts_by_hand() -> None:
+    # Both pairs of a are of one prompt: ±1/2 ± 1/2 reaches 1 in one of four patterns; of pairs
+    # ±1/4 ± 1/4 ± 1/2 does in one of eight.
+    before, after = {"a": [0.0, 0.0], "b": [0.0]}, {"a": [1.0, 1.0], "b": [1.0]}
+    prompts = {"a": ["x", "x"], "b": ["x"]}
+    found = macro_comparison(before, after, num_samples=20_000, groups=prompts)
+    assert found.p_value == pytest.approx(1 / 4, abs=0.01)
+    plain = macro_comparison(before, after, num_samples=20_000)
+    assert plain.p_value == pytest.approx(1 / 8, abs=0.01)
+
+
+def test_the_macro_interval_of_prompts_is_that_of_one_pair_each() -> None:
+    values = {"a": np.array([0.0, 1.0]), "b": np.array([0.0, 1.0])}
+    copied = {name: np.repeat(found, 10) for name, found in values.items()}
+    prompts = {name: np.repeat(["p", "q"], 10).tolist() for name in values}
+    for confidence in (0.95, 0.6, 0.2):
+        assert macro_interval(copied, confidence, groups=prompts) == macro_interval(
+            values, confidence
+        )
+    low, high = macro_interval(copied).ci
+    assert 0.3 < low < high < 0.7

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -7,6 +9,7 @@ from selfreward.metrics.intervals import bootstrap_interval
 from selfreward.records import Outcome, Verdict
 from tests.outcome_tools import REFUSED, TIE, TRUNCATED, UNPARSED, chose
 
+NUMBERS = count()
 FIRST, SECOND = chose("first"), chose("second")
 
 
@@ -15,7 +18,7 @@ def read(
 ) -> HeadToHeadOutcome:
     model_length, baseline_length = lengths if lengths else (None, None)
     return HeadToHeadOutcome(
-        prompt_id="p",
+        prompt_id=f"p{next(NUMBERS)}",
         model_first=model_first,
         baseline_first=baseline_first,
         model_length=model_length,
@@ -71,7 +74,8 @@ def test_the_report_by_hand() -> None:
 
 def test_the_printed_rates_of_the_paper() -> None:
     # M3 against the SFT baseline on 256 prompts: 62.5 % wins, 9.8 % losses (arXiv 2401.10020).
-    outcomes = [read(FIRST, SECOND)] * 160 + [read(SECOND, FIRST)] * 25 + [read(FIRST, FIRST)] * 71
+    said = [(FIRST, SECOND)] * 160 + [(SECOND, FIRST)] * 25 + [(FIRST, FIRST)] * 71
+    outcomes = [read(*both) for both in said]
     report = head_to_head_report(outcomes, seed=4)
     assert report.win_rate == 0.625
     assert report.loss_rate == pytest.approx(0.098, abs=0.0005)
@@ -118,3 +122,11 @@ def test_without_a_win_or_a_loss_nothing_is_known() -> None:
     assert sign_test(0, 0) == 1.0
     with pytest.raises(ValueError, match="counts"):
         sign_test(-1, 2)
+
+
+def test_answers_to_one_prompt_are_resampled_together() -> None:
+    won, lost = read(FIRST, SECOND), read(SECOND, FIRST)
+    report = head_to_head_report(
+        [*(replace(won, prompt_id="a") for _ in range(9)), *(replace(lost, prompt_id="b"),) * 9]
+    )
+    assert report.adjusted_win_rate_ci == report.overall_ci == (0.0, 1.0)

@@ -140,3 +140,50 @@ def test_mcnemar_without_disagreement() -> None:
     assert mcnemar_exact([], []).p_value == 1.0
     with pytest.raises(ValueError, match="same pairs"):
         mcnemar_exact([True], [True, False])
+
+
+def test_copies_of_a_pair_say_no_more_than_the_pair() -> None:
+    # Two prompts, one right and one wrong, asked ten times each: of prompts the means are 0, 1/2
+    # and 1, of 20 independent pairs they would lie near 1/2.
+    values, prompts = [1.0] * 10 + [0.0] * 10, ["a"] * 10 + ["b"] * 10
+    assert bootstrap_interval(values, groups=prompts) == bootstrap_interval([1.0, 0.0]) == (0, 1)
+    low, high = bootstrap_interval(values)
+    assert 0.2 < low < high < 0.8
+    # One prompt alone has no spread to show.
+    assert bootstrap_interval([1.0, 0.0], groups=["a", "a"]) == (0.5, 0.5)
+
+
+def test_a_prompt_weighs_as_many_pairs_as_it_has() -> None:
+    # Three right pairs of a, a wrong one of b: aa is 1, ab is 3/4 in half of the draws, bb is 0.
+    values, prompts = [1.0, 0.0, 1.0, 1.0], ["a", "b", "a", "a"]
+    assert bootstrap_interval(values, 0.4, groups=prompts) == (0.75, 0.75)
+    assert bootstrap_interval(values, 0.95, groups=prompts) == (0.0, 1.0)
+
+
+def test_the_sign_flip_test_of_prompts_by_hand() -> None:
+    # Differences 1/2, 1/2 of a; 1/2, 1/2 of b; -1/2 of c: sums 1, 1, -1/2, in total 3/2. Of the
+    # eight patterns of three signs ++- and +++ reach it: 2 of 8. Of the 32 patterns of five signs
+    # six do.
+    before, after = [0.5, 0.5, 0.0, 0.5, 1.0], [1.0, 1.0, 0.5, 1.0, 0.5]
+    prompts = ["a", "b", "a", "b", "c"]
+    sums = np.array([1.0, 1.0, -0.5])
+    exact = np.mean(np.array(list(product([-1, 1], repeat=3))) @ sums >= 1.5)
+    assert exact == 2 / 8
+    found = sign_flip_test(before, after, num_samples=20_000, groups=prompts)
+    assert found.difference == pytest.approx(0.3)
+    assert found.p_value == pytest.approx(exact, abs=0.01)
+    plain = sign_flip_test(before, after, num_samples=20_000)
+    assert plain.p_value == pytest.approx(6 / 32, abs=0.01)
+    # However often one prompt says it, it is one coin.
+    many = sign_flip_test(np.zeros(50), np.ones(50), groups=["a"] * 50)
+    assert many.p_value == pytest.approx(0.5, abs=0.05)
+
+
+def test_with_a_prompt_for_every_pair_nothing_changes() -> None:
+    rng = np.random.default_rng(6)
+    before, after = rng.random(40), rng.random(40)
+    own = [f"p{i}" for i in range(40)][::-1]
+    assert bootstrap_interval(before, seed=5, groups=own) == bootstrap_interval(before, seed=5)
+    assert sign_flip_test(before, after, groups=own) == sign_flip_test(before, after)
+    with pytest.raises(ValueError, match="39 groups of 40 values"):
+        bootstrap_interval(before, groups=own[1:])

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -133,3 +134,35 @@ def test_mirroring_the_labels_mirrors_the_accuracy(readings: list[tuple[Verdict,
     assert one.swap_flip_rate == other.swap_flip_rate
     assert one.position_consistent_accuracy is not None
     assert one.position_consistent_accuracy <= one.accuracy
+
+
+def test_intervals_are_over_prompts() -> None:
+    right, wrong = (chose("first"), chose("second")), (chose("second"), chose("first"))
+    once = [pair("a", *right), pair("b", *wrong)]
+    often = [
+        replace(pair(f"{name}{i}", *readings), group=name)
+        for name, readings in (("a", right), ("b", wrong))
+        for i in range(10)
+    ]
+    report = pairwise_report(often)
+    assert (report.n, report.num_prompts, report.accuracy) == (20, 2, 0.5)
+    # Ten copies of a pair under one prompt have the interval of that pair alone.
+    one = pairwise_report(once)
+    assert report.accuracy_ci == one.accuracy_ci == (0.0, 1.0)
+    assert report.position_consistent_accuracy_ci == one.position_consistent_accuracy_ci
+    apart = pairwise_report([replace(o, group=None) for o in often])
+    assert apart.num_prompts == 20
+    assert apart.accuracy_ci[0] > 0.2 and apart.accuracy_ci[1] < 0.8
+
+
+def test_the_position_consistent_accuracy_has_an_interval() -> None:
+    # Always the first position: half right, never in both orders.
+    report = pairwise_report([pair(f"p{i}", chose("first"), chose("first")) for i in range(5)])
+    assert report.position_consistent_accuracy_ci == (0.0, 0.0)
+    found = pairwise_report(OUTCOMES)
+    assert found.position_consistent_accuracy_ci is not None
+    low, high = found.position_consistent_accuracy_ci
+    assert low <= 1 / 6 <= high
+    assert found.to_dict()["position_consistent_accuracy_ci"] == [low, high]
+    read_once = replace(OUTCOMES[0], rejected_first=None)
+    assert pairwise_report([read_once]).position_consistent_accuracy_ci is None

@@ -68,3 +68,19 @@ def test_several_data_sets_weigh_the_same_whatever_their_size() -> None:
     assert not decision.promote
     assert "on 100 pairs of 2 sets" in decision.reason
     assert decision.accuracy == pytest.approx(0.4)
+
+
+def test_many_pairs_of_few_prompts_do_not_promote() -> None:
+    before, after = on(np.full(20, 0.5)), on(np.ones(20))
+    prompts = {"heldout": ["one"] * 10 + ["another"] * 10}
+    decision = decide_promotion(before, after, 0.05, prompts=prompts)
+    # Two prompts, both better: one of four patterns of signs.
+    assert decision.p_value == pytest.approx(1 / 4, abs=0.02)
+    assert not decision.promote
+    assert decision.reason.startswith(
+        "not promoted: accuracy 1.000 against 0.500 on 20 pairs of 2 prompts, difference +0.500"
+    )
+    own = {"heldout": [f"p{i}" for i in range(20)]}
+    assert decide_promotion(before, after, 0.05, prompts=own) == decide_promotion(
+        before, after, 0.05
+    )

@@ -5,19 +5,19 @@ Each entry says in one line which file it wants and turns an evaluation of that 
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 from selfreward.errors import ConfigError, DataError
+from selfreward.evaluation.alpaca_eval import alpaca_eval_of, read_coefficients
 from selfreward.evaluation.evaluated import Evaluated, Ratings
 from selfreward.evaluation.reports import ProtocolReport
-from selfreward.judging.voting import combine_orders
 from selfreward.metrics import reward_modelling
-from selfreward.metrics.alpaca_eval import AlpacaEvalReport, LengthGlm, alpaca_eval_report
 from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
-from selfreward.metrics.pairwise import PairOutcome, chosen_probabilities
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
+from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.protocols import (
     judgebench,
     llmbar,
@@ -27,8 +27,6 @@ from selfreward.metrics.protocols import (
     rm_bench,
 )
 from selfreward.metrics.protocols.rewardbench2_ties import RatedQuestion
-from selfreward.records import Outcome
-from selfreward.storage import files
 
 Meta = Mapping[str, dict[str, Any]]
 """By pair id: the `meta` of the file's row."""
@@ -39,15 +37,17 @@ class Benchmark:
     """A protocol: what it wants, and its figures of one data set."""
 
     data_needed: str
-    of_pairs: Callable[[list[PairOutcome], Meta], ProtocolReport] | None = None
-    of_scores: Callable[[Ratings], ProtocolReport] | None = None
-    of_choices: Callable[[Sequence[BestOfOutcome], Ratings | None], ProtocolReport] | None = None
+    of_pairs: Callable[[list[PairOutcome], Meta, Resampling], ProtocolReport] | None = None
+    of_scores: Callable[[Ratings, Resampling], ProtocolReport] | None = None
+    of_choices: (
+        Callable[[Sequence[BestOfOutcome], Ratings | None, Resampling], ProtocolReport] | None
+    ) = None
     """Where its questions can be asked as one choice; with the ratings of what cannot."""
     keeps_same: bool = False
     """Whether two equal responses are a row of it, a draw of two models; elsewhere they are not."""
 
 
-def _mt_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
+def _mt_bench(outcomes: list[PairOutcome], meta: Meta, resampling: Resampling) -> Any:
     votes = {
         o.pair_id: mt_bench.HumanVotes(
             **_wanted(
@@ -60,10 +60,10 @@ def _mt_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
         )
         for o in outcomes
     }
-    return mt_bench.mt_bench_from_pairs(outcomes, votes)
+    return mt_bench.mt_bench_from_pairs(outcomes, votes, resampling)
 
 
-def _rm_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
+def _rm_bench(outcomes: list[PairOutcome], meta: Meta, resampling: Resampling) -> Any:
     pairs = [
         rm_bench.StyledPair(
             **_wanted(
@@ -73,7 +73,7 @@ def _rm_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
         )
         for o in outcomes
     ]
-    return rm_bench.rm_bench_from_pairs(pairs)
+    return rm_bench.rm_bench_from_pairs(pairs, resampling)
 
 
 def _wanted(
@@ -88,10 +88,10 @@ def _wanted(
     return said | numbers
 
 
-def _head_to_head(outcomes: list[PairOutcome], meta: Meta) -> Any:
+def _head_to_head(outcomes: list[PairOutcome], _: Meta, resampling: Resampling) -> Any:
     games = [
         HeadToHeadOutcome(
-            prompt_id=o.pair_id,
+            prompt_id=o.prompt,
             model_first=o.chosen_first,
             baseline_first=o.rejected_first,
             model_length=o.chosen_length or 0,
@@ -102,65 +102,12 @@ def _head_to_head(outcomes: list[PairOutcome], meta: Meta) -> Any:
     ]
     if len(games) < len(outcomes):
         raise ConfigError("head_to_head reads both orders: leave out --orders random")
-    return head_to_head_report(games)
+    return head_to_head_report(games, **asdict(resampling))
 
 
-def _alpaca_eval(
-    outcomes: list[PairOutcome], meta: Meta, glm: LengthGlm | None = None
-) -> AlpacaEvalReport:
-    """With `glm`, the published coefficients of the model, no regression is fitted."""
-    found = [meta.get(o.pair_id, {}).get("difficulty") for o in outcomes]
-    difficulties = [float(d) for d in found if d is not None]
-    if difficulties and len(difficulties) < len(found):
-        raise DataError(
-            f"{len(found) - len(difficulties)} of {len(found)} pairs have no meta.difficulty: give"
-            " it to all of them or to none"
-        )
-    return alpaca_eval_report(
-        [_preference(o) for o in outcomes],
-        [o.chosen_length or 0 for o in outcomes],
-        [o.rejected_length or 0 for o in outcomes],
-        difficulties or None,
-        glm=glm,
-    )
-
-
-def read_coefficients(path: str) -> LengthGlm:
-    """Reads a model's coefficients in AlpacaEval's regression, a JSON object of numbers.
-
-    Raises:
-        DataError: the file holds something else.
-        UserError: it cannot be read.
-    """
-    found = files.read_json(path)
-    wanted = [f.name for f in fields(LengthGlm)]
-    if not isinstance(found, dict) or not set(found) <= set(wanted) or "model" not in found:
-        raise DataError(f"{path}: coefficients are an object of {', '.join(wanted)}, not {found!r}")
-    try:
-        return LengthGlm(**{name: float(value) for name, value in found.items()})
-    except (TypeError, ValueError):
-        raise DataError(f"{path}: coefficients are numbers, not {found!r}") from None
-
-
-def _preference(outcome: PairOutcome) -> float | None:
-    """How far the model is preferred to the baseline, 0 to 1; None where a reading failed: that
-    of one order alone would carry the judge's liking for a position."""
-    readings = outcome.readings
-    probabilities = chosen_probabilities(outcome)
-    if len(probabilities) == len(readings):
-        return sum(probabilities) / len(probabilities)
-    if outcome.chosen_first is not None and outcome.rejected_first is not None:
-        both = combine_orders(outcome.chosen_first, outcome.rejected_first)
-        is_chosen = both.choice == "first"
-    else:
-        both = readings[0]
-        is_chosen = True in outcome.choices
-    if both.outcome is Outcome.TIE:
-        return 0.5
-    return float(is_chosen) if both.outcome is Outcome.CHOICE else None
-
-
-def _rewardbench2(choices: Sequence[BestOfOutcome], ratings: Ratings | None) -> Any:
+def _rewardbench2(
+    choices: Sequence[BestOfOutcome], ratings: Ratings | None, resampling: Resampling
+) -> Any:
     sides: dict[tuple[str, str], dict[float, list[float | None]]] = defaultdict(
         lambda: defaultdict(list)
     )
@@ -178,10 +125,10 @@ def _rewardbench2(choices: Sequence[BestOfOutcome], ratings: Ratings | None) -> 
         )
         for (group, subset), found in sides.items()
     ]
-    return rewardbench2.rewardbench2_report(rated, choices)
+    return rewardbench2.rewardbench2_report(rated, choices, resampling)
 
 
-def _reward_modelling(ratings: Ratings) -> Any:
+def _reward_modelling(ratings: Ratings, resampling: Resampling) -> Any:
     prompts: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
     for group, human, judge in zip(ratings.groups, ratings.human, ratings.judge, strict=True):
         prompts[group].append((-human, judge))
@@ -195,26 +142,29 @@ def _reward_modelling(ratings: Ratings) -> Any:
             for group, found in prompts.items()
         ],
         full_score=ratings.judge_scale[1],
+        **asdict(resampling),
     )
 
 
 BENCHMARKS: dict[str, Benchmark] = {
     "rewardbench": Benchmark(
         data_needed=rewardbench.DATA_NEEDED,
-        of_pairs=lambda outcomes, _: rewardbench.rewardbench_report(outcomes),
+        of_pairs=lambda outcomes, _, resampling: rewardbench.rewardbench_report(
+            outcomes, resampling=resampling
+        ),
     ),
     "rewardbench2": Benchmark(
         data_needed=rewardbench2.DATA_NEEDED,
-        of_scores=lambda ratings: _rewardbench2((), ratings),
+        of_scores=lambda ratings, resampling: _rewardbench2((), ratings, resampling),
         of_choices=_rewardbench2,
     ),
     "judgebench": Benchmark(
         data_needed=judgebench.DATA_NEEDED,
-        of_pairs=lambda outcomes, _: judgebench.judgebench_report(outcomes),
+        of_pairs=lambda outcomes, _, resampling: judgebench.judgebench_report(outcomes, resampling),
     ),
     "llmbar": Benchmark(
         data_needed=llmbar.DATA_NEEDED,
-        of_pairs=lambda outcomes, _: llmbar.llmbar_report(outcomes),
+        of_pairs=lambda outcomes, _, resampling: llmbar.llmbar_report(outcomes, resampling),
     ),
     "mt_bench": Benchmark(data_needed=mt_bench.DATA_NEEDED, of_pairs=_mt_bench),
     "rm_bench": Benchmark(data_needed=rm_bench.DATA_NEEDED, of_pairs=_rm_bench),
@@ -239,7 +189,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             " baseline's), and meta with difficulty, if the published ones are to be used; with"
             " --coefficients FILE, those of the model in the published regression, none is fitted"
         ),
-        of_pairs=_alpaca_eval,
+        of_pairs=alpaca_eval_of,
         keeps_same=True,
     ),
 }
@@ -253,9 +203,13 @@ def get_benchmark(name: str) -> Benchmark:
 
 
 def benchmark_figures(
-    name: str, evaluated: Evaluated, coefficients: str | None = None
+    name: str,
+    evaluated: Evaluated,
+    coefficients: str | None = None,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, ProtocolReport]:
-    """The protocol's figures of every data set it can score, by data set.
+    """The protocol's figures of every data set it can score, by data set; `resampling` says how
+    the interval of its headline figure is drawn.
 
     `coefficients` is a file for `read_coefficients`, of `alpaca_eval` only.
 
@@ -266,18 +220,20 @@ def benchmark_figures(
     benchmark = get_benchmark(name)
     of_pairs = benchmark.of_pairs
     if coefficients is not None:
-        of_pairs = partial(_alpaca_eval, glm=read_coefficients(coefficients))
+        of_pairs = partial(alpaca_eval_of, glm=read_coefficients(coefficients))
     figures: dict[str, ProtocolReport] = {}
     try:
         if of_pairs is not None:
             for data, outcomes in evaluated.outcomes.items():
-                figures[data] = of_pairs(outcomes, evaluated.meta.get(data, {}))
+                figures[data] = of_pairs(outcomes, evaluated.meta.get(data, {}), resampling)
         if benchmark.of_scores is not None:
             for data, ratings in evaluated.ratings.items():
-                figures[data] = benchmark.of_scores(ratings)
+                figures[data] = benchmark.of_scores(ratings, resampling)
         if benchmark.of_choices is not None:
             for data, choices in evaluated.choices.items():
-                figures[data] = benchmark.of_choices(choices, evaluated.ratings.get(data))
+                figures[data] = benchmark.of_choices(
+                    choices, evaluated.ratings.get(data), resampling
+                )
     except ValueError as error:
         raise DataError(f"{error}; {benchmark.data_needed}") from None
     if not figures:

@@ -10,7 +10,13 @@ from selfreward.errors import DataError
 from selfreward.judging.baselines import verdict_of_scores
 from selfreward.judging.likelihood import LIKELIHOODS, ResponseLogps
 from selfreward.metrics.bias import BiasCard, bias_card, score_figures
-from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, pairwise_report
+from selfreward.metrics.intervals import Groups
+from selfreward.metrics.pairwise import (
+    PairOutcome,
+    accuracy_per_pair,
+    pairwise_report,
+    prompts_of,
+)
 from selfreward.metrics.promotion import Accuracies
 from selfreward.records import Judgment, Position, ResponsePair, Verdict
 from selfreward.records_scores import PairScore
@@ -62,6 +68,7 @@ def _outcome(
     return PairOutcome(
         pair_id=pair.id,
         subset=pair.corruption,
+        group=pair.instruction_id,
         chosen_first=chosen_first,
         rejected_first=rejected_first,
         chosen_length=len(pair.chosen),
@@ -177,6 +184,11 @@ class Paired:
         """Accuracy of each pair by data set, of the first judge and of the second."""
         first = {name: accuracy_per_pair(a) for name, (a, _) in self.by_set.items()}
         return first, {name: accuracy_per_pair(b) for name, (_, b) in self.by_set.items()}
+
+    @property
+    def prompts(self) -> dict[str, Groups]:
+        """The prompt of each pair, by data set."""
+        return {name: prompts_of(a) for name, (a, _) in self.by_set.items()}
 
     def cards(
         self, before: CardBasis = PAIRS_ALONE, after: CardBasis = PAIRS_ALONE

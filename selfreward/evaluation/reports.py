@@ -8,7 +8,8 @@ from selfreward.evaluation.outcomes import CardBasis, Reduce, first_draw, measur
 from selfreward.judging.voting import combine_orders, majority, verdict_by_probability
 from selfreward.metrics.calibration import calibration_report
 from selfreward.metrics.comparison import macro_interval
-from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.metrics.intervals import bootstrap_interval
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, prompts_of
 from selfreward.records import Outcome, Verdict
 
 Method = Literal["sampled", "greedy", "probability"]
@@ -38,20 +39,29 @@ def set_report(
     """The report of one data set: `pairwise_report`, the verdict of both orders together, and how
     well the probabilities are calibrated."""
     report = measure(name, outcomes, config, seed)
-    both = [
-        combine_orders(o.chosen_first, o.rejected_first)
+    twice = [
+        (o.prompt, combine_orders(o.chosen_first, o.rejected_first))
         for o in outcomes
         if o.chosen_first is not None and o.rejected_first is not None
     ]
-    right = sum(v.outcome is Outcome.CHOICE and v.choice == "first" for v in both)
+    right = [v.outcome is Outcome.CHOICE and v.choice == "first" for _, v in twice]
+    interval = (
+        bootstrap_interval(
+            right, config.confidence, config.bootstrap_samples, seed, [p for p, _ in twice]
+        )
+        if twice
+        else None
+    )
     calibration = calibration_report(outcomes)
     return report | {
         # The two readings of a pair made into one verdict; without probabilities this is the
         # position-consistent accuracy.
-        "order_averaged_accuracy": right / len(both) if both else None,
+        "order_averaged_accuracy": sum(right) / len(right) if right else None,
+        "order_averaged_accuracy_ci": None if interval is None else [*interval],
         "ece": calibration.expected_calibration_error,
         "sections": {},
         "overall": report["accuracy"],
+        "overall_ci": report["accuracy_ci"],
     }
 
 
@@ -62,16 +72,23 @@ class ProtocolReport(Protocol):
 
     def headline(self) -> float | None: ...
 
+    @property
+    def overall_ci(self) -> tuple[float, float] | None:
+        """Bootstrap interval of the headline figure over prompts."""
+
     def section_values(self) -> dict[str, float | None]: ...
 
 
 def with_protocol(report: dict[str, Any], protocol: str, found: ProtocolReport) -> dict[str, Any]:
-    """Adds a benchmark's own figures to a data set's report; its sections and headline figure take
-    the place of the plain ones, None included: no other figure may stand in its place."""
+    """Adds a benchmark's own figures to a data set's report; its sections and headline figure with
+    its interval take the place of the plain ones, None included: no other figure may stand in its
+    place."""
+    interval = found.overall_ci
     return report | {
         "protocol": {"name": protocol, **found.to_dict()},
         "sections": found.section_values(),
         "overall": found.headline(),
+        "overall_ci": None if interval is None else [*interval],
     }
 
 
@@ -81,7 +98,11 @@ def macro_report(
     """The plain mean over data sets of accuracy, and of what else is a rate of every set."""
     accuracies = {name: accuracy_per_pair(found) for name, found in outcomes.items()}
     mean = macro_interval(
-        accuracies, confidence=config.confidence, num_samples=config.bootstrap_samples, seed=seed
+        accuracies,
+        confidence=config.confidence,
+        num_samples=config.bootstrap_samples,
+        seed=seed,
+        groups={name: prompts_of(found) for name, found in outcomes.items()},
     )
     consistent = [
         float((values == 1.0).mean())

@@ -66,7 +66,9 @@ def comparison_report(
         }
     except ValueError as error:
         raise DataError(f"{a.judge} and {b.judge} cannot be compared: {error}") from None
-    macro = macro_comparison(*paired.accuracies, confidence=config.confidence, seed=seed)
+    macro = macro_comparison(
+        *paired.accuracies, confidence=config.confidence, seed=seed, groups=paired.prompts
+    )
     card_a, card_b = paired.cards(a.card_basis(), b.card_basis())
     return {
         "judge_a": a.judge,

@@ -93,6 +93,7 @@ def _decide(run: Run, iteration: int, sets: dict[str, Source], incumbent: int) -
     card_before, card_after = paired.cards()
     decision = decide_promotion(
         *paired.accuracies,
+        prompts=paired.prompts,
         max_p_value=config.promotion.max_p_value,
         worse=worse_figures(card_before, card_after, config.promotion.max_worse),
         seed=config.loop.seed,

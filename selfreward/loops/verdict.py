@@ -126,6 +126,7 @@ def _by_labelled_pairs(
     paired = pair_outcomes(before, after)
     decision = decide_promotion(
         *paired.accuracies,
+        prompts=paired.prompts,
         max_p_value=run.config.promotion.max_p_value,
         worse=worse_figures(*paired.cards(), run.config.promotion.max_worse),
         seed=run.config.loop.seed,

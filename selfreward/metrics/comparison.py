@@ -1,5 +1,8 @@
 """Whether one judge is better than another on the same pairs, on one data set or on several.
 
+Pairs of one prompt are not independent: whole prompts are resampled and have their signs flipped,
+and a verdict rests on that.
+
 Over several data sets the figure is the macro average: the mean of the data sets' means, so that a
 large one does not drown a small one. Its chance comes from inside the data sets, never between
 them: the data sets are the ones that were chosen, not a sample of others.
@@ -13,14 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreward.metrics.intervals import (
+    Groups,
     McNemarTest,
     PairedTest,
-    in_slices,
+    bootstrap_ratios,
+    flipped_sums,
+    group_sums,
     mcnemar_exact,
     percentiles,
     sign_flip_test,
 )
-from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, prompts_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,29 +38,39 @@ _ROUNDING = 1e-12
 class JudgeComparison:
     """Two judges on the same pairs, `after` against `before`.
 
-    Example: `JudgeComparison(n=64, num_both_orders=64, accuracy_before=0.625, accuracy_after=0.703,
-    accuracy=PairedTest(…), readings=McNemarTest(…), both_orders=McNemarTest(…))`
+    Example: `JudgeComparison(n=64, num_prompts=40, num_both_orders=64, accuracy_before=0.625,
+    accuracy_after=0.703, accuracy=PairedTest(…), position_consistent_accuracy=PairedTest(…),
+    readings=McNemarTest(…), both_orders=McNemarTest(…))`
     """
 
     n: int
     """Pairs."""
+    num_prompts: int
+    """Prompts of these pairs: what is resampled."""
     num_both_orders: int
     """Pairs of these that were read in both orders."""
     accuracy_before: float
     accuracy_after: float
     accuracy: PairedTest
     """Difference of the accuracies over the orders read: bootstrap interval and one-sided
-    sign-flip p, both over pairs."""
+    sign-flip p, both over prompts. This is the one to go by."""
+    position_consistent_accuracy: PairedTest | None
+    """The same for right in both orders; None where no pair was read in both."""
     readings: McNemarTest
     """Right or wrong, reading by reading. The two readings of a pair are not independent, so this
-    p is too small where they agree often; `both_orders` and `accuracy` have no such flaw."""
+    p is too small where they agree often."""
     both_orders: McNemarTest | None
-    """Right in both orders, pair by pair; None where no pair was read in both."""
+    """Right in both orders, pair by pair; None where no pair was read in both. Its p is too small
+    where prompts have several pairs; that of `position_consistent_accuracy` has no such flaw."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready dictionary."""
-        accuracy = {**asdict(self.accuracy), "ci": [*self.accuracy.ci]}
-        return {**asdict(self), "accuracy": accuracy}
+        tests = {
+            "accuracy": self.accuracy,
+            "position_consistent_accuracy": self.position_consistent_accuracy,
+        }
+        listed = {k: t and {**asdict(t), "ci": [*t.ci]} for k, t in tests.items()}
+        return {**asdict(self), **listed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +82,7 @@ class MacroMean:
 
     mean: float
     ci: tuple[float, float]
-    """Percentile bootstrap interval, resampled inside each data set."""
+    """Percentile bootstrap interval, prompts resampled inside each data set."""
     data_sets: dict[str, float]
     """The mean of each, by name."""
 
@@ -85,7 +101,7 @@ class MacroComparison:
 
     difference: float
     ci: tuple[float, float]
-    """Percentile bootstrap interval of the difference, rows resampled inside each data set."""
+    """Percentile bootstrap interval of the difference, prompts resampled inside each data set."""
     p_value: float
     """One-sided: small where `after` is better."""
     data_sets: dict[str, float]
@@ -105,7 +121,8 @@ def compare_judges(
 ) -> JudgeComparison:
     """Compares two judges on the same labelled pairs, given in the same order.
 
-    A reading without a choice is not right, as in `pairwise_report`. Raises ValueError without
+    A reading without a choice is not right, as in `pairwise_report`. Intervals and sign-flip
+    p-values are over prompts; McNemar's tests take pairs as independent. Raises ValueError without
     pairs and where the two sequences are not of the same pairs or a pair was not read in the same
     orders, since that would compare position biases.
     """
@@ -118,14 +135,23 @@ def compare_judges(
         raise ValueError("two judges cannot be compared on no pairs")
     old, new = accuracy_per_pair(before), accuracy_per_pair(after)
     twice = orders.all(axis=1)
+    prompts = prompts_of(before)
+    consistent = old[twice] == 1.0, new[twice] == 1.0
+    of_twice = [prompts[i] for i in np.flatnonzero(twice)]
     return JudgeComparison(
         n=len(before),
+        num_prompts=len(set(prompts)),
         num_both_orders=int(twice.sum()),
         accuracy_before=float(old.mean()),
         accuracy_after=float(new.mean()),
-        accuracy=sign_flip_test(old, new, num_samples, seed, confidence),
+        accuracy=sign_flip_test(old, new, num_samples, seed, confidence, prompts),
+        position_consistent_accuracy=(
+            sign_flip_test(*consistent, num_samples, seed, confidence, of_twice)
+            if of_twice
+            else None
+        ),
         readings=mcnemar_exact(_is_right(before)[orders], _is_right(after)[orders]),
-        both_orders=(mcnemar_exact(old[twice] == 1.0, new[twice] == 1.0) if twice.any() else None),
+        both_orders=mcnemar_exact(*consistent) if of_twice else None,
     )
 
 
@@ -153,36 +179,29 @@ def _checked(values: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
 
 
 def _resampled_macro(
-    arrays: Mapping[str, FloatArray], num_samples: int, rng: np.random.Generator
+    arrays: Mapping[str, FloatArray],
+    groups: Mapping[str, Groups],
+    num_samples: int,
+    rng: np.random.Generator,
 ) -> FloatArray:
-    """Bootstrap macro averages, shape (num_samples,): every data set keeps its size."""
+    """Bootstrap macro averages, shape (num_samples,): every data set keeps its groups' number."""
     total = np.zeros(num_samples)
-    for values in arrays.values():
-
-        def draw(count: int, values: FloatArray = values) -> FloatArray:
-            drawn = rng.integers(0, len(values), (count, len(values)))
-            means: FloatArray = values[drawn].mean(axis=1)
-            return means
-
-        total += in_slices(len(values), num_samples, draw)
+    for name, values in arrays.items():
+        total += bootstrap_ratios(*group_sums(values, groups.get(name)), num_samples, rng)
     return total / len(arrays)
 
 
 def _flipped_macro(
-    differences: Mapping[str, FloatArray], num_samples: int, rng: np.random.Generator
+    differences: Mapping[str, FloatArray],
+    groups: Mapping[str, Groups],
+    num_samples: int,
+    rng: np.random.Generator,
 ) -> FloatArray:
-    """Macro averages of differences with random signs, shape (num_samples,)."""
+    """Macro averages of differences with random signs, one a group, shape (num_samples,)."""
     total = np.zeros(num_samples)
-    for values in differences.values():
-        # Zero differences add nothing to any flipped sum.
-        nonzero = values[values != 0] / len(values)
-
-        def draw(count: int, nonzero: FloatArray = nonzero) -> FloatArray:
-            signs = rng.integers(0, 2, (count, len(nonzero)), dtype=np.int8) * 2.0 - 1.0
-            sums: FloatArray = signs @ nonzero
-            return sums
-
-        total += in_slices(len(nonzero), num_samples, draw)
+    for name, values in differences.items():
+        sums, _ = group_sums(values, groups.get(name))
+        total += flipped_sums(sums / len(values), num_samples, rng)
     return total / len(differences)
 
 
@@ -195,17 +214,19 @@ def macro_interval(
     confidence: float = 0.95,
     num_samples: int = 2000,
     seed: int = 0,
+    groups: Mapping[str, Groups] | None = None,
 ) -> MacroMean:
     """Returns the macro average of 1-d values by data set, with its stratified interval.
 
     Each data set is resampled by itself and weighs the same, whatever its size (stratified
-    bootstrap: Davison and Hinkley 1997, section 3.2). A data set of one row has no spread, so it
-    adds nothing to the width. Raises ValueError for no or empty data sets and values that are not
-    finite.
+    bootstrap: Davison and Hinkley 1997, section 3.2). `groups` has for each data set what its
+    values come from, such as their prompts: whole groups are resampled. A data set of one group
+    has no spread, so it adds nothing to the width. Raises ValueError for no or empty data sets,
+    values that are not finite and groups of another length.
     """
     arrays = _checked(values)
     means = _means(arrays)
-    resampled = _resampled_macro(arrays, num_samples, np.random.default_rng(seed))
+    resampled = _resampled_macro(arrays, groups or {}, num_samples, np.random.default_rng(seed))
     return MacroMean(
         mean=float(np.mean([*means.values()])),
         ci=percentiles(resampled, confidence),
@@ -219,14 +240,15 @@ def macro_comparison(
     confidence: float = 0.95,
     num_samples: int = 10_000,
     seed: int = 0,
+    groups: Mapping[str, Groups] | None = None,
 ) -> MacroComparison:
     """Tests whether the macro average of `after` is above that of `before`, row by row.
 
     Both hold 1-d values by data set, of the same rows in the same order. The interval is that of
     `macro_interval` for the differences. The p-value is of a sign-flip test: if the two are equally
-    good, each row's difference is as likely to have the other sign, whichever data set it is in
-    (see `sign_flip_test`). Raises ValueError where data sets or lengths differ, and as
-    `macro_interval`.
+    good, each difference is as likely to have the other sign, whichever data set it is in; those
+    of one of the `groups` change theirs together (see `sign_flip_test`). Raises ValueError where
+    data sets or lengths differ, and as `macro_interval`.
     """
     old, new = _checked(before), _checked(after)
     if old.keys() != new.keys():
@@ -241,11 +263,13 @@ def macro_comparison(
     means = _means(differences)
     observed = float(np.mean([*means.values()]))
     resampling, flipping = np.random.default_rng(seed).spawn(2)
-    flipped = _flipped_macro(differences, num_samples, flipping)
+    named = groups or {}
+    flipped = _flipped_macro(differences, named, num_samples, flipping)
+    resampled = _resampled_macro(differences, named, num_samples, resampling)
     count = int(np.count_nonzero(flipped >= observed - _ROUNDING))
     return MacroComparison(
         difference=observed,
-        ci=percentiles(_resampled_macro(differences, num_samples, resampling), confidence),
+        ci=percentiles(resampled, confidence),
         # One is added to both counts, so that no p-value is 0 (Davison and Hinkley 1997, 4.2.3).
         p_value=(1 + count) / (1 + num_samples),
         data_sets=means,

@@ -87,7 +87,7 @@ class HeadToHeadReport:
     adjusted_win_rate: float | None
     """Wins plus half of the ties, over prompts with a result: 0.5 is even."""
     adjusted_win_rate_ci: tuple[float, float] | None
-    """Percentile bootstrap interval over prompts."""
+    """Percentile bootstrap interval over prompts: outcomes of one are resampled together."""
     mean_model_length: float | None
     """Over the prompts with a result where both lengths are known. A judge that likes length can
     make a longer answer look better: read every win rate beside these two."""
@@ -101,6 +101,11 @@ class HeadToHeadReport:
     def headline(self) -> float | None:
         """Wins and half of the ties, over the prompts with a result."""
         return self.adjusted_win_rate
+
+    @property
+    def overall_ci(self) -> tuple[float, float] | None:
+        """The interval of the headline figure."""
+        return self.adjusted_win_rate_ci
 
     def section_values(self) -> dict[str, float | None]:
         """The shares of wins, ties and losses."""
@@ -145,6 +150,7 @@ def head_to_head_report(
         if result is not None and o.model_length is not None and o.baseline_length is not None
     ]
     points = [_POINTS[r] for r in results]
+    prompts = [o.prompt_id for o, result in judged if result is not None]
     return HeadToHeadReport(
         n=n,
         num_failed=len(outcomes) - n,
@@ -158,7 +164,7 @@ def head_to_head_report(
         loss_rate=losses / n if n else None,
         adjusted_win_rate=(wins + ties / 2) / n if n else None,
         adjusted_win_rate_ci=(
-            bootstrap_interval(points, confidence, num_samples, seed) if n else None
+            bootstrap_interval(points, confidence, num_samples, seed, prompts) if n else None
         ),
         mean_model_length=float(np.mean([m for m, _ in lengths])) if lengths else None,
         mean_baseline_length=float(np.mean([b for _, b in lengths])) if lengths else None,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfreward.metrics.intervals import bootstrap_interval, in_slices, percentiles
+from selfreward.metrics.intervals import bootstrap_interval, bootstrap_ratios, percentiles
 
 FloatArray = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -91,13 +91,7 @@ def _ratio_interval(
     if not np.isfinite(sums).all():
         return None
     rng = np.random.default_rng(seed)
-
-    def draw(count: int) -> FloatArray:
-        drawn = rng.integers(0, len(sums), (count, len(sums)))
-        ratios: FloatArray = sums[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)
-        return ratios
-
-    return percentiles(in_slices(len(sums), num_samples, draw), confidence)
+    return percentiles(bootstrap_ratios(sums, tokens, num_samples, rng), confidence)
 
 
 def _mean_interval(

@@ -27,12 +27,20 @@ class PairOutcome:
 
     pair_id: str
     subset: str
+    group: str | None = None
+    """The prompt both responses answer (`instruction_id`); None where the pair has a prompt of
+    its own. Pairs of one prompt are not independent, so intervals are over prompts."""
     chosen_first: Verdict | None
     """The reading in which the better response was shown first; None where it was not read so."""
     rejected_first: Verdict | None
     chosen_length: int | None = None
     """Characters or tokens of the better response, where length bias is to be measured."""
     rejected_length: int | None = None
+
+    @property
+    def prompt(self) -> str:
+        """What its prompt is known by."""
+        return self.pair_id if self.group is None else self.group
 
     @property
     def choices(self) -> tuple[bool | None, bool | None]:
@@ -58,17 +66,21 @@ def _named(verdict: Verdict | None, position: str) -> bool | None:
 class PairwiseReport:
     """Quality and biases of a judge. A rate without anything to count is None.
 
-    Example: `PairwiseReport(n=64, accuracy=0.65, accuracy_ci=(0.57, 0.73), …)`
+    Example: `PairwiseReport(n=64, num_prompts=40, accuracy=0.65, accuracy_ci=(0.57, 0.73), …)`
     """
 
     n: int
     """Pairs; each has two readings, or one where a random order was asked for."""
+    num_prompts: int
+    """Prompts of these pairs: what is resampled."""
     accuracy: float
     """Right readings over all readings."""
     accuracy_ci: tuple[float, float]
-    """Percentile bootstrap interval over pairs."""
+    """Percentile bootstrap interval over prompts."""
     position_consistent_accuracy: float | None
     """Of the pairs read in both orders: share right in both."""
+    position_consistent_accuracy_ci: tuple[float, float] | None
+    """Percentile bootstrap interval over the prompts of these pairs."""
     first_position_rate: float | None
     """Share of the choices that name the first position; 0.5 is without bias on both orders."""
     swap_flip_rate: float | None
@@ -87,7 +99,17 @@ class PairwiseReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready dictionary."""
-        return {**asdict(self), "accuracy_ci": list(self.accuracy_ci)}
+        consistent = self.position_consistent_accuracy_ci
+        return {
+            **asdict(self),
+            "accuracy_ci": [*self.accuracy_ci],
+            "position_consistent_accuracy_ci": None if consistent is None else [*consistent],
+        }
+
+
+def prompts_of(outcomes: Sequence[PairOutcome]) -> list[str]:
+    """Returns the prompt of each pair, in the order given."""
+    return [outcome.prompt for outcome in outcomes]
 
 
 def accuracy_per_pair(outcomes: Sequence[PairOutcome]) -> npt.NDArray[np.float64]:
@@ -147,7 +169,8 @@ def pairwise_report(
     """Measures a judge on labelled pairs read in both orders (arXiv 2408.02666, section 4).
 
     Accuracy is the mean over both orders, so a judge that always names one position scores 0.5.
-    Raises ValueError without pairs.
+    Intervals resample whole prompts with all their pairs, 2,000 times by default. Raises
+    ValueError without pairs.
     """
     if not outcomes:
         raise ValueError("a judge cannot be measured on no pairs")
@@ -155,11 +178,20 @@ def pairwise_report(
     both = [(a, b) for a, b in (o.choices for o in outcomes) if a is not None and b is not None]
     readings = [v.outcome for o in outcomes for v in o.readings]
     twice = np.array([len(o.readings) == 2 for o in outcomes])
+    consistent = accuracies[twice] == 1.0
+    prompts = prompts_of(outcomes)
+    of_twice = [prompt for prompt, is_read in zip(prompts, twice, strict=True) if is_read]
     return PairwiseReport(
         n=len(outcomes),
+        num_prompts=len(set(prompts)),
         accuracy=float(accuracies.mean()),
-        accuracy_ci=bootstrap_interval(accuracies, confidence, num_samples, seed),
-        position_consistent_accuracy=_mean(accuracies[twice] == 1.0),
+        accuracy_ci=bootstrap_interval(accuracies, confidence, num_samples, seed, prompts),
+        position_consistent_accuracy=_mean(consistent),
+        position_consistent_accuracy_ci=(
+            bootstrap_interval(consistent, confidence, num_samples, seed, of_twice)
+            if of_twice
+            else None
+        ),
         first_position_rate=_mean(c for o in outcomes for c in _first_position_choices(o)),
         swap_flip_rate=_mean(a != b for a, b in both),
         unparsed_rate=readings.count(Outcome.UNPARSED) / len(readings),

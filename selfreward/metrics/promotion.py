@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreward.metrics.comparison import macro_comparison
+from selfreward.metrics.intervals import Groups
 
 Accuracies = Mapping[str, npt.NDArray[np.float64]]
 """Accuracy of each pair, by data set."""
@@ -34,10 +35,12 @@ def _macro(accuracies: Accuracies) -> float:
     return float(np.mean([np.mean(values) for values in accuracies.values()]))
 
 
-def _where(accuracies: Accuracies) -> str:
+def _where(accuracies: Accuracies, prompts: Mapping[str, Groups]) -> str:
     pairs = sum(len(values) for values in accuracies.values())
+    num_prompts = sum(len(set(prompts.get(n, range(len(v))))) for n, v in accuracies.items())
+    asked = f" of {num_prompts} prompts" if num_prompts < pairs else ""
     sets = f" of {len(accuracies)} sets" if len(accuracies) > 1 else ""
-    return f"{pairs} pairs{sets}"
+    return f"{pairs} pairs{asked}{sets}"
 
 
 def decide_promotion(
@@ -47,15 +50,19 @@ def decide_promotion(
     worse: Sequence[str] = (),
     num_samples: int = 10_000,
     seed: int = 0,
+    prompts: Mapping[str, Groups] | None = None,
 ) -> PromotionDecision:
     """Decides on the accuracies per pair, 1-d and of the same pairs in the same order.
 
     The candidate is promoted if its mean over data sets is above the current one's with a one-sided
     p of at most `max_p_value` in a paired sign-flip test and no figure of its bias card got worse
-    (`worse`, a line for each); or if there is no current judge. An equal or lower mean is never
-    promoted, whatever `max_p_value` allows. Raises ValueError for empty arrays, unequal lengths
-    and different data sets.
+    (`worse`, a line for each); or if there is no current judge. `prompts` has for each data set the
+    prompt of every pair: the test flips whole prompts, since pairs of one are not independent
+    evidence; without it every pair is one of its own. An equal or lower mean is never promoted,
+    whatever `max_p_value` allows. Raises ValueError for empty arrays, unequal lengths and different
+    data sets.
     """
+    where = _where(candidate, prompts or {})
     if not candidate or any(len(values) == 0 for values in candidate.values()):
         raise ValueError("a judge cannot be promoted on no pairs")
     accuracy = _macro(candidate)
@@ -63,20 +70,19 @@ def decide_promotion(
         return PromotionDecision(
             promote=True,
             reason=(
-                f"promoted: accuracy {accuracy:.3f} on {_where(candidate)},"
-                " no current judge to compare with"
+                f"promoted: accuracy {accuracy:.3f} on {where}, no current judge to compare with"
             ),
             accuracy=accuracy,
             difference=None,
             p_value=None,
         )
-    test = macro_comparison(current, candidate, num_samples=num_samples, seed=seed)
+    test = macro_comparison(current, candidate, num_samples=num_samples, seed=seed, groups=prompts)
     is_better = test.difference > 0
     is_sure = test.p_value <= max_p_value
     promote = is_better and is_sure and not worse
     reason = (
         f"{'promoted' if promote else 'not promoted'}: accuracy {accuracy:.3f} against"
-        f" {_macro(current):.3f} on {_where(candidate)}, difference {test.difference:+.3f},"
+        f" {_macro(current):.3f} on {where}, difference {test.difference:+.3f},"
         f" one-sided p {test.p_value:.2g} {'<=' if is_sure else '>'} {max_p_value:g}"
     )
     if not is_better:

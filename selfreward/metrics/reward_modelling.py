@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, pearsonr, rankdata
 
+from selfreward.metrics.intervals import bootstrap_ratios, percentiles
+
 FloatArray = npt.NDArray[np.float64]
 
 # Averages of several draws are not exact: equal scores must compare as equal.
@@ -77,6 +79,11 @@ class RewardModellingReport:
     def headline(self) -> float | None:
         """The pairwise accuracy."""
         return self.pairwise_accuracy
+
+    @property
+    def overall_ci(self) -> tuple[float, float] | None:
+        """The interval of the headline figure."""
+        return self.pairwise_accuracy_ci
 
     def section_values(self) -> dict[str, float | None]:
         """The paper's four other figures."""
@@ -156,13 +163,7 @@ def _ratio_interval(
 ) -> tuple[float, float]:
     """Bootstrap of sum(right) / sum(total) over prompts: pairs of one prompt hang together."""
     rng = np.random.default_rng(seed)
-    ratios = np.empty(num_samples)
-    for i in range(num_samples):
-        drawn = rng.integers(0, len(total), len(total))
-        ratios[i] = right[drawn].sum() / total[drawn].sum()
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    return float(low), float(high)
+    return percentiles(bootstrap_ratios(right, total, num_samples, rng), confidence)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -18,9 +18,11 @@ FORMATS = ("table", "json", "markdown")
 _HEADINGS = (
     "data set",
     "pairs",
+    "prompts",
     "accuracy",
     "interval",
     "both orders",
+    "interval",
     "averaged",
     "first",
     "flips",
@@ -30,13 +32,18 @@ _HEADINGS = (
 )
 
 
+_COMPARED = (
+    *("data set", "pairs", "prompts", "A", "B"),
+    *("B - A", "interval", "p", "p, both orders"),
+)
+
+
 def rate(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _interval(report: Mapping[str, Any]) -> str:
-    low, high = report["accuracy_ci"]
-    return f"{low:.3f}-{high:.3f}"
+def _interval(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}"
 
 
 def data_rows(report: Mapping[str, Any]) -> list[Cells]:
@@ -48,9 +55,11 @@ def data_rows(report: Mapping[str, Any]) -> list[Cells]:
             (
                 name,
                 str(found["n"]),
+                str(found["num_prompts"]),
                 rate(found["accuracy"]),
-                _interval(found),
+                _interval(found["accuracy_ci"]),
                 rate(found["position_consistent_accuracy"]),
+                _interval(found["position_consistent_accuracy_ci"]),
                 rate(found["order_averaged_accuracy"]),
                 rate(found["first_position_rate"]),
                 rate(found["swap_flip_rate"]),
@@ -63,7 +72,8 @@ def data_rows(report: Mapping[str, Any]) -> list[Cells]:
     if macro is not None and macro["data_sets"] > 1:
         both = rate(macro["position_consistent_accuracy"])
         mean = rate(macro["accuracy"])
-        rows.append(("mean of sets", "", mean, _interval(macro), both, *[""] * 6))
+        interval = _interval(macro["accuracy_ci"])
+        rows.append(("mean of sets", "", "", mean, interval, both, *[""] * 7))
     return rows
 
 
@@ -128,8 +138,12 @@ def tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells]]]:
     for name, found in (item for section in sections for item in section.items()):
         protocol = found.get("protocol")
         if protocol is not None:
+            headline = [
+                ("headline figure", rate(found["overall"])),
+                ("its interval", _interval(found["overall_ci"])),
+            ]
             figures = [(k, _plain(v)) for k, v in flat(protocol) if k != "name"]
-            rows: list[Cells] = [row for row in figures if row[1]]
+            rows: list[Cells] = [row for row in (*headline, *figures) if row[1]]
             shown.append(((f"{name}: {protocol['name']}", ""), rows))
     if report.get("card"):
         card = [(k.replace("_", " "), _plain(v)) for k, v in report["card"].items()]
@@ -163,11 +177,12 @@ def title(report: Mapping[str, Any]) -> str:
 def comparison_tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells]]]:
     rows: list[Cells] = []
     for name, found in report["data"].items():
-        test, both = found["accuracy"], found["both_orders"]
+        test, both = found["accuracy"], found["position_consistent_accuracy"]
         rows.append(
             (
                 name,
                 str(found["n"]),
+                str(found["num_prompts"]),
                 rate(found["accuracy_before"]),
                 rate(found["accuracy_after"]),
                 f"{test['difference']:+.3f}",
@@ -179,8 +194,8 @@ def comparison_tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells
     macro = report["macro"]
     interval = f"{macro['ci'][0]:+.3f} to {macro['ci'][1]:+.3f}"
     difference = f"{macro['difference']:+.3f}"
-    rows.append(("mean of sets", "", "", "", difference, interval, f"{macro['p_value']:.2g}", ""))
-    headings = ("data set", "pairs", "A", "B", "B - A", "interval", "p", "p, both orders")
+    p_value = f"{macro['p_value']:.2g}"
+    rows.append(("mean of sets", "", "", "", "", difference, interval, p_value, ""))
     cards = report["cards"]
     biases: list[Cells] = [
         (key.replace("_", " "), _plain(cards["a"][key]), _plain(cards["b"][key]))
@@ -188,7 +203,7 @@ def comparison_tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells
         if _plain(cards["a"][key]) or _plain(cards["b"][key])
     ]
     worse: list[Cells] = [(line, "") for line in report["worse_in_b"]]
-    shown: list[tuple[Cells, list[Cells]]] = [(headings, rows), (("bias card", "A", "B"), biases)]
+    shown: list[tuple[Cells, list[Cells]]] = [(_COMPARED, rows), (("bias card", "A", "B"), biases)]
     return [*shown, (("worse in B", ""), worse)] if worse else shown
 
 

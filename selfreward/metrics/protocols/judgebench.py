@@ -12,6 +12,8 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
+from selfreward.metrics.headline_intervals import RateRow, headline_interval
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome
 
 DATA_NEEDED: str = (
@@ -54,12 +56,14 @@ class JudgeBenchScore:
 class JudgeBenchReport:
     """A judge on JudgeBench.
 
-    Example: `JudgeBenchReport(overall=JudgeBenchScore(…),
+    Example: `JudgeBenchReport(overall=JudgeBenchScore(…), overall_ci=(0.61, 0.7),
     categories={"knowledge": JudgeBenchScore(…), …}, unknown=())`
     """
 
     overall: JudgeBenchScore
     """Over all pairs, so each category weighs as much as it has pairs."""
+    overall_ci: tuple[float, float] | None
+    """Bootstrap interval of `overall.published`, prompts resampled inside each category."""
     categories: dict[str, JudgeBenchScore]
     unknown: tuple[str, ...]
     """Subset names of no category; their pairs count in `overall` only."""
@@ -114,11 +118,23 @@ def _score(outcomes: Sequence[PairOutcome]) -> JudgeBenchScore:
     )
 
 
-def judgebench_report(outcomes: Sequence[PairOutcome]) -> JudgeBenchReport:
+def judgebench_report(
+    outcomes: Sequence[PairOutcome], resampling: Resampling = DEFAULT_RESAMPLING
+) -> JudgeBenchReport:
     """Scores readings whose `subset` is a source of the data or a category, in both scorings."""
     categories = [category_of(outcome.subset) for outcome in outcomes]
+    rows = [
+        RateRow(
+            stratum=category or "",
+            prompt=outcome.prompt,
+            rate="all",
+            value=float(is_right_published(outcome)),
+        )
+        for outcome, category in zip(outcomes, categories, strict=True)
+    ]
     return JudgeBenchReport(
         overall=_score(outcomes),
+        overall_ci=headline_interval(rows, lambda rates: rates.get("all"), resampling),
         categories={
             name: _score([o for o, c in zip(outcomes, categories, strict=True) if c == name])
             for name in CATEGORIES

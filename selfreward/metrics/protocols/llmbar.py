@@ -13,6 +13,8 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
+from selfreward.metrics.headline_intervals import RateRow, headline_interval
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
 from selfreward.metrics.protocols.means import mean_if_complete
 
@@ -52,7 +54,7 @@ class LLMBarReport:
     """A judge on LLMBar.
 
     Example: `LLMBarReport(subsets={"Natural": LLMBarScore(…), …}, adversarial=LLMBarScore(…),
-    average=LLMBarScore(…), missing=(), unknown=())`
+    average=LLMBarScore(…), overall_ci=(0.7, 0.78), missing=(), unknown=())`
     """
 
     subsets: dict[str, LLMBarScore]
@@ -61,6 +63,8 @@ class LLMBarReport:
     """Plain mean of the four adversarial subsets; rates are None if one lacks them."""
     average: LLMBarScore
     """Plain mean of all five subsets; rates are None if one lacks them."""
+    overall_ci: tuple[float, float] | None
+    """Bootstrap interval of `average.accuracy`, prompts resampled inside each subset."""
     missing: tuple[str, ...]
     """Subsets without pairs."""
     unknown: tuple[str, ...]
@@ -110,7 +114,9 @@ def _mean_score(scores: Sequence[LLMBarScore]) -> LLMBarScore:
     )
 
 
-def llmbar_report(outcomes: Sequence[PairOutcome]) -> LLMBarReport:
+def llmbar_report(
+    outcomes: Sequence[PairOutcome], resampling: Resampling = DEFAULT_RESAMPLING
+) -> LLMBarReport:
     """Scores readings whose `subset` is an LLMBar subset. Missing subsets are named."""
     groups: defaultdict[str | None, list[PairOutcome]] = defaultdict(list)
     for outcome in outcomes:
@@ -120,6 +126,17 @@ def llmbar_report(outcomes: Sequence[PairOutcome]) -> LLMBarReport:
         subsets=subsets,
         adversarial=_mean_score([subsets[name] for name in ADVERSARIAL]),
         average=_mean_score(list(subsets.values())),
+        overall_ci=headline_interval(
+            [
+                RateRow(stratum=name, prompt=o.prompt, rate=name, value=accuracy)
+                for name in NUM_PAIRS
+                for o, accuracy in zip(
+                    groups[name], accuracy_per_pair(groups[name]).tolist(), strict=True
+                )
+            ],
+            lambda rates: mean_if_complete(rates.get(name) for name in NUM_PAIRS),
+            resampling,
+        ),
         missing=tuple(name for name, score in subsets.items() if score.n == 0),
         unknown=tuple(sorted({outcome.subset for outcome in groups[None]})),
     )

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from selfreward.metrics.headline_intervals import RateRow, headline_interval
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome
 from selfreward.records import Outcome, Verdict
 
@@ -91,13 +93,16 @@ class MTBenchReport:
     """A judge's agreement with people on MT-Bench.
 
     Example: `MTBenchReport(turn_1=Agreement(…), turn_2=Agreement(…), both=Agreement(…),
-    num_human_ties=400, num_not_judged=0)`
+    overall_ci=(0.76, 0.82), num_human_ties=400, num_not_judged=0)`
     """
 
     turn_1: Agreement
     turn_2: Agreement
     both: Agreement
     """Over the couples of both turns together."""
+    overall_ci: tuple[float, float] | None
+    """Bootstrap interval of `both.published` over questions: both turns and all votes
+    of one are resampled together."""
     num_human_ties: int
     """Human votes without a choice; they are left out."""
     num_not_judged: int
@@ -165,7 +170,11 @@ def _agreement(couples: Sequence[tuple[Vote, Vote]]) -> Agreement:
     )
 
 
-def mt_bench_report(judge_votes: Sequence[Vote], human_votes: Sequence[Vote]) -> MTBenchReport:
+def mt_bench_report(
+    judge_votes: Sequence[Vote],
+    human_votes: Sequence[Vote],
+    resampling: Resampling = DEFAULT_RESAMPLING,
+) -> MTBenchReport:
     """Counts the couples of judge and human votes, by turn and together.
 
     Raises ValueError for a turn other than 1 and 2, and for two judge votes on one question, turn
@@ -181,17 +190,30 @@ def mt_bench_report(judge_votes: Sequence[Vote], human_votes: Sequence[Vote]) ->
         judged[vote.game] = vote
     choices = [vote for vote in human_votes if vote.winning_model is not None]
     couples = [(judged[vote.game], vote) for vote in choices if vote.game in judged]
+    rows = [
+        RateRow(
+            stratum="",
+            prompt=human.question_id,
+            rate="agreement",
+            value=float(judge.winning_model == human.winning_model),
+        )
+        for judge, human in couples
+        if judge.winner != "tie"
+    ]
     return MTBenchReport(
         turn_1=_agreement([couple for couple in couples if couple[1].turn == 1]),
         turn_2=_agreement([couple for couple in couples if couple[1].turn == 2]),
         both=_agreement(couples),
+        overall_ci=headline_interval(rows, lambda rates: rates.get("agreement"), resampling),
         num_human_ties=len(human_votes) - len(choices),
         num_not_judged=len(choices) - len(couples),
     )
 
 
 def mt_bench_from_pairs(
-    outcomes: Sequence[PairOutcome], human_votes: Mapping[str, HumanVotes]
+    outcomes: Sequence[PairOutcome],
+    human_votes: Mapping[str, HumanVotes],
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> MTBenchReport:
     """As `mt_bench_report`, from the readings of pairs and the votes on each pair by its id.
 
@@ -218,4 +240,4 @@ def mt_bench_from_pairs(
                 winner=winner,
             )
             people.extend([vote] * count)
-    return mt_bench_report(judged, people)
+    return mt_bench_report(judged, people, resampling)

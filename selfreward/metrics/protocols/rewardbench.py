@@ -18,6 +18,8 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
+from selfreward.metrics.headline_intervals import RateRow, headline_interval
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
 
 DATA_NEEDED: str = (
@@ -134,11 +136,13 @@ class RewardBenchReport:
     """A judge on RewardBench, in our scoring and in the benchmark's.
 
     Example: `RewardBenchReport(ours=SectionScores(…), published=SectionScores(…),
-    subsets={"donotanswer": SubsetScore(…)})`
+    overall_ci=(0.79, 0.82), subsets={"donotanswer": SubsetScore(…)})`
     """
 
     ours: SectionScores
     published: SectionScores
+    overall_ci: tuple[float, float] | None
+    """Bootstrap interval of `ours.overall`, prompts resampled inside each subset."""
     subsets: dict[str, SubsetScore]
 
     def to_dict(self) -> dict[str, Any]:
@@ -195,7 +199,9 @@ def _published_score(outcome: PairOutcome) -> float:
 
 
 def rewardbench_report(
-    outcomes: Sequence[PairOutcome], counts: Mapping[str, int] = EXAMPLE_COUNTS
+    outcomes: Sequence[PairOutcome],
+    counts: Mapping[str, int] = EXAMPLE_COUNTS,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> RewardBenchReport:
     """Scores readings whose `subset` is the RewardBench subset name, in two ways.
 
@@ -206,9 +212,12 @@ def rewardbench_report(
     """
     ours: defaultdict[str, list[float]] = defaultdict(list)
     published: defaultdict[str, list[float]] = defaultdict(list)
-    for outcome, accuracy in zip(outcomes, accuracy_per_pair(outcomes), strict=True):
-        ours[outcome.subset].append(float(accuracy))
-        published[outcome.subset].append(_published_score(outcome))
+    rows: list[RateRow] = []
+    for outcome, accuracy in zip(outcomes, accuracy_per_pair(outcomes).tolist(), strict=True):
+        name = outcome.subset
+        rows.append(RateRow(stratum=name, prompt=outcome.prompt, rate=name, value=accuracy))
+        ours[name].append(accuracy)
+        published[name].append(_published_score(outcome))
     subsets = {
         name: SubsetScore(n=len(ours[name]), ours=fmean(ours[name]), published=fmean(scores))
         for name, scores in sorted(published.items())
@@ -217,6 +226,9 @@ def rewardbench_report(
         ours=section_scores({name: score.ours for name, score in subsets.items()}, counts),
         published=section_scores(
             {name: score.published for name, score in subsets.items()}, counts
+        ),
+        overall_ci=headline_interval(
+            rows, lambda rates: section_scores(rates, counts).overall, resampling
         ),
         subsets=subsets,
     )

@@ -14,10 +14,15 @@ from types import MappingProxyType
 from typing import Any
 
 from selfreward.metrics.best_of import BestOfOutcome
+from selfreward.metrics.headline_intervals import RateRow, headline_interval
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
+from selfreward.metrics.protocols.means import mean_if_complete
 from selfreward.metrics.protocols.rewardbench2_ties import (
     PUBLISHED_FAILED_RATING,
     RatedQuestion,
     TiesScore,
+    ties_headline,
+    ties_rows,
     ties_score,
 )
 from selfreward.records import Outcome
@@ -57,12 +62,15 @@ class RewardBench2Report:
     """A judge on RewardBench 2, in our scoring and in the benchmark's.
 
     Example: `RewardBench2Report(ours=DomainScores(…), published=DomainScores(…),
-    ties_ours=TiesScore(…), ties_published=TiesScore(…), num_questions={"Math": 183, …},
-    missing=("Ties",), unknown=())`
+    overall_ci=(0.6, 0.64), ties_ours=TiesScore(…), ties_published=TiesScore(…),
+    num_questions={"Math": 183, …}, missing=("Ties",), unknown=())`
     """
 
     ours: DomainScores
     published: DomainScores
+    overall_ci: tuple[float, float] | None
+    """Bootstrap interval of `ours.overall` over questions, resampled inside each domain;
+    a tied prompt and its reference are one."""
     ties_ours: TiesScore
     ties_published: TiesScore
     num_questions: dict[str, int]
@@ -120,14 +128,19 @@ def _domain_scores(credits_by_domain: Mapping[str, list[float]], ties: TiesScore
         for name in NUM_QUESTIONS
     }
     domains[TIES] = ties.score
-    scores = [score for score in domains.values() if score is not None]
-    return DomainScores(
-        domains=domains, overall=fmean(scores) if len(scores) == len(domains) else None
-    )
+    return DomainScores(domains=domains, overall=mean_if_complete(domains.values()))
+
+
+def _overall(rates: Mapping[str, float]) -> float | None:
+    """The mean of the domains, of their rates and those of Ties."""
+    domains = {name: rates.get(name) for name in NUM_QUESTIONS if name != TIES}
+    return mean_if_complete([*domains.values(), ties_headline(rates)])
 
 
 def rewardbench2_report(
-    rated: Sequence[RatedQuestion], choices: Sequence[BestOfOutcome] = ()
+    rated: Sequence[RatedQuestion],
+    choices: Sequence[BestOfOutcome] = (),
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> RewardBench2Report:
     """Scores each domain outside Ties by ratings or by choices, Ties by ratings.
 
@@ -139,10 +152,16 @@ def rewardbench2_report(
     """
     ours: defaultdict[str, list[float]] = defaultdict(list)
     published: defaultdict[str, list[float]] = defaultdict(list)
+    rows: list[RateRow] = []
+
+    def enter(domain: str, question: str, is_right: bool) -> None:
+        ours[domain].append(float(is_right))
+        rows.append(RateRow(stratum=domain, prompt=question, rate=domain, value=float(is_right)))
+
     for outcome in choices:
         if outcome.subset == TIES:
             raise ValueError("Ties is scored by ratings, not by choices")
-        ours[outcome.subset].append(float(outcome.is_right))
+        enter(outcome.subset, outcome.question_id, outcome.is_right)
         published[outcome.subset].append(choice_credit(outcome))
     both = {o.subset for o in choices} & {q.domain for q in rated}
     if both:
@@ -153,7 +172,7 @@ def rewardbench2_report(
             continue
         if len(question.correct) != 1:
             raise ValueError(f"{question.question_id} needs exactly one right response")
-        ours[question.domain].append(float(is_best_rated(question)))
+        enter(question.domain, question.question_id, is_best_rated(question))
         published[question.domain].append(rating_credit(question))
     ties_ours, ties_published = ties_score(ties), ties_score(ties, PUBLISHED_FAILED_RATING)
     scores = _domain_scores(ours, ties_ours)
@@ -161,6 +180,7 @@ def rewardbench2_report(
     return RewardBench2Report(
         ours=scores,
         published=_domain_scores(published, ties_published),
+        overall_ci=headline_interval([*rows, *ties_rows(ties)], _overall, resampling),
         ties_ours=ties_ours,
         ties_published=ties_published,
         num_questions={**counts, TIES: len(ties)},

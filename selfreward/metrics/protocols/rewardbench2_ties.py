@@ -6,9 +6,19 @@ differ among themselves.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+
+from selfreward.metrics.headline_intervals import RateRow, rates_of
+
+_WEIGHTS = {
+    "tied_accuracy": 0.30,
+    "ref_accuracy": 0.30,
+    "margin": 0.20,
+    "hard_margin": 0.20,
+    "margin_size": 0.01,
+}
 
 PUBLISHED_FAILED_RATING = -1.0
 """What the benchmark enters for a rating it cannot read, below its scale of 1 to 10."""
@@ -81,8 +91,11 @@ def _margin_size(gap: float, spread: float) -> float:
     return math.tanh(gap / spread - 1)
 
 
-def ties_score(questions: Sequence[RatedQuestion], failed_rating: float | None = None) -> TiesScore:
-    """Scores the Ties domain; ids are `ref:<number>` and `tied:<number>`.
+def ties_rows(
+    questions: Sequence[RatedQuestion], failed_rating: float | None = None
+) -> list[RateRow]:
+    """Returns what each prompt adds to the rates of `TiesScore`; ids are `ref:<number>` and
+    `tied:<number>`, and both of a number are one prompt.
 
     With `failed_rating` None (ours) a prompt with a failed rating is not accurate, has neither
     margin, and adds 0 to the margin size. The benchmark lets a failed rating stand as the number
@@ -99,40 +112,47 @@ def ties_score(questions: Sequence[RatedQuestion], failed_rating: float | None =
         if number in kinds[kind]:
             raise ValueError(f"{question.question_id} is given twice")
         kinds[kind][number] = _separation(question, failed_rating)
-    tied, ref = kinds["tied"], kinds["ref"]
-    margins, hard_margins, sizes = [], [], []
-    for number in sorted(tied.keys() & ref.keys()):
-        own, reference = tied[number], ref[number]
-        margins.append(own is not None and own.gap > own.spread)
-        if own is None or reference is None:
-            hard_margins.append(False)
-            sizes.append(0.0)
+
+    def row(number: str, rate: str, value: float) -> RateRow:
+        return RateRow(stratum="Ties", prompt=number, rate=rate, value=value)
+
+    rows = [
+        row(number, f"{kind}_accuracy", float(s is not None and s.gap > 0))
+        for kind, prompts in kinds.items()
+        for number, s in prompts.items()
+    ]
+    for number, own in kinds["tied"].items():
+        if number not in kinds["ref"]:
             continue
-        gap = min(own.gap, reference.gap)
-        hard_margins.append(gap > own.spread)
-        sizes.append(_margin_size(gap, own.spread))
-    tied_accuracy, ref_accuracy = _share_accurate(tied), _share_accurate(ref)
-    score = None
-    if margins and tied_accuracy is not None and ref_accuracy is not None:
-        score = (
-            0.30 * tied_accuracy
-            + 0.30 * ref_accuracy
-            + 0.20 * fmean(margins)
-            + 0.20 * fmean(hard_margins)
-            + 0.01 * fmean(sizes)
-        )
+        reference = kinds["ref"][number]
+        rows.append(row(number, "margin", float(own is not None and own.gap > own.spread)))
+        is_hard, size = False, 0.0
+        if own is not None and reference is not None:
+            gap = min(own.gap, reference.gap)
+            is_hard, size = gap > own.spread, _margin_size(gap, own.spread)
+        rows += [row(number, "hard_margin", float(is_hard)), row(number, "margin_size", size)]
+    return rows
+
+
+def ties_headline(rates: Mapping[str, float]) -> float | None:
+    """Returns the Ties score of its five rates; None where one of them is missing."""
+    if not rates.keys() >= _WEIGHTS.keys():
+        return None
+    return sum(weight * rates[name] for name, weight in _WEIGHTS.items())
+
+
+def ties_score(questions: Sequence[RatedQuestion], failed_rating: float | None = None) -> TiesScore:
+    """Scores the Ties domain; failed ratings and errors as in `ties_rows`."""
+    rows = ties_rows(questions, failed_rating)
+    rates, counts = rates_of(rows), Counter(row.rate for row in rows)
     return TiesScore(
-        score=score,
-        tied_accuracy=tied_accuracy,
-        ref_accuracy=ref_accuracy,
-        margin=fmean(margins) if margins else None,
-        hard_margin=fmean(hard_margins) if margins else None,
-        margin_size=fmean(sizes) if margins else None,
-        num_tied=len(tied),
-        num_ref=len(ref),
-        num_both=len(margins),
+        score=ties_headline(rates),
+        tied_accuracy=rates.get("tied_accuracy"),
+        ref_accuracy=rates.get("ref_accuracy"),
+        margin=rates.get("margin"),
+        hard_margin=rates.get("hard_margin"),
+        margin_size=rates.get("margin_size"),
+        num_tied=counts["tied_accuracy"],
+        num_ref=counts["ref_accuracy"],
+        num_both=counts["margin"],
     )
-
-
-def _share_accurate(prompts: Mapping[str, _Separation | None]) -> float | None:
-    return fmean(s is not None and s.gap > 0 for s in prompts.values()) if prompts else None

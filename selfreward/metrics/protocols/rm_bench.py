@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from selfreward.metrics.headline_intervals import RateRow, headline_interval
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
 from selfreward.metrics.protocols.means import mean_if_complete
 
@@ -88,7 +90,7 @@ class RMBenchReport:
     """A judge or reward model on RM-Bench.
 
     Example: `RMBenchReport(domains={"chat": StyleScores(…), …}, easy=0.9, normal=0.75, hard=0.47,
-    overall=0.7, missing=(), unknown=())`
+    overall=0.7, overall_ci=(0.68, 0.72), missing=(), unknown=())`
     """
 
     domains: dict[str, StyleScores]
@@ -98,6 +100,8 @@ class RMBenchReport:
     hard: float | None
     overall: float | None
     """Mean of the four domain averages, which is the mean of easy, normal and hard too."""
+    overall_ci: tuple[float, float] | None
+    """Bootstrap interval of `overall`, prompts resampled inside each subset."""
     missing: tuple[str, ...]
     """Domains without an average."""
     unknown: tuple[str, ...]
@@ -120,9 +124,15 @@ class RMBenchReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Comparison:
     domain: str
+    prompt: str
     row: int
     column: int
     accuracy: float
+
+    @property
+    def cell(self) -> str:
+        """Domain and place in its matrix."""
+        return f"{domain_of(self.domain)}/{self.row}/{self.column}"
 
 
 def domain_of(name: str) -> str | None:
@@ -148,12 +158,7 @@ def _style_scores(comparisons: Sequence[_Comparison]) -> StyleScores:
         for column in range(size)
     }
 
-    def mean_where(is_meant: Callable[[int, int], bool]) -> float | None:
-        return mean_if_complete(value for cell, value in cells.items() if is_meant(*cell))
-
-    easy = mean_where(lambda row, column: row > column)
-    normal = mean_where(lambda row, column: row == column)
-    hard = mean_where(lambda row, column: row < column)
+    easy, normal, hard = _difficulties(cells)
     return StyleScores(
         num_comparisons=len(comparisons),
         matrix=tuple(tuple(cells[row, column] for column in range(size)) for row in range(size)),
@@ -164,10 +169,45 @@ def _style_scores(comparisons: Sequence[_Comparison]) -> StyleScores:
     )
 
 
-def _report(comparisons: Iterable[_Comparison]) -> RMBenchReport:
+def _difficulties(
+    cells: Mapping[tuple[int, int], float | None],
+) -> tuple[float | None, float | None, float | None]:
+    """Easy, normal and hard of a matrix by row and column."""
+
+    def mean_where(is_meant: Callable[[int, int], bool]) -> float | None:
+        return mean_if_complete(value for cell, value in cells.items() if is_meant(*cell))
+
+    return (
+        mean_where(lambda row, column: row > column),
+        mean_where(lambda row, column: row == column),
+        mean_where(lambda row, column: row < column),
+    )
+
+
+def _overall(rates: Mapping[str, float]) -> float | None:
+    """The overall score of the accuracies of all cells."""
+    size = range(len(STYLES))
+    return mean_if_complete(
+        mean_if_complete(
+            _difficulties({(r, c): rates.get(f"{domain}/{r}/{c}") for r in size for c in size})
+        )
+        for domain in DOMAINS
+    )
+
+
+def _report(comparisons: Iterable[_Comparison], resampling: Resampling) -> RMBenchReport:
     groups: defaultdict[str | None, list[_Comparison]] = defaultdict(list)
+    rows: list[RateRow] = []
     for comparison in comparisons:
         groups[domain_of(comparison.domain)].append(comparison)
+        rows.append(
+            RateRow(
+                stratum=comparison.domain,
+                prompt=comparison.prompt,
+                rate=comparison.cell,
+                value=comparison.accuracy,
+            )
+        )
     domains: Mapping[str, StyleScores] = {name: _style_scores(groups[name]) for name in DOMAINS}
     return RMBenchReport(
         domains=dict(domains),
@@ -175,12 +215,15 @@ def _report(comparisons: Iterable[_Comparison]) -> RMBenchReport:
         normal=mean_if_complete(scores.normal for scores in domains.values()),
         hard=mean_if_complete(scores.hard for scores in domains.values()),
         overall=mean_if_complete(scores.average for scores in domains.values()),
+        overall_ci=headline_interval(rows, _overall, resampling),
         missing=tuple(name for name, scores in domains.items() if scores.average is None),
         unknown=tuple(sorted({comparison.domain for comparison in groups[None]})),
     )
 
 
-def rm_bench_from_scores(prompts: Sequence[StyledScores]) -> RMBenchReport:
+def rm_bench_from_scores(
+    prompts: Sequence[StyledScores], resampling: Resampling = DEFAULT_RESAMPLING
+) -> RMBenchReport:
     """Compares the three chosen scores of each prompt with its three rejected ones.
 
     Right is a chosen score above the rejected one; equal or failed scores are not right. Raises
@@ -189,9 +232,10 @@ def rm_bench_from_scores(prompts: Sequence[StyledScores]) -> RMBenchReport:
     for prompt in prompts:
         if not len(prompt.chosen) == len(prompt.rejected) == len(STYLES):
             raise ValueError(f"the prompt {prompt.id} needs three chosen and three rejected scores")
-    return _report(
+    comparisons = (
         _Comparison(
             domain=prompt.domain,
+            prompt=prompt.id,
             row=row,
             column=column,
             accuracy=float(chosen is not None and rejected is not None and chosen > rejected),
@@ -200,9 +244,12 @@ def rm_bench_from_scores(prompts: Sequence[StyledScores]) -> RMBenchReport:
         for row, chosen in enumerate(prompt.chosen)
         for column, rejected in enumerate(prompt.rejected)
     )
+    return _report(comparisons, resampling)
 
 
-def rm_bench_from_pairs(pairs: Sequence[StyledPair]) -> RMBenchReport:
+def rm_bench_from_pairs(
+    pairs: Sequence[StyledPair], resampling: Resampling = DEFAULT_RESAMPLING
+) -> RMBenchReport:
     """Scores readings of pairs: each cell is the mean over its pairs of their right readings.
 
     A reading without a choice is not right. Raises ValueError for a style that is not in `STYLES`.
@@ -212,12 +259,14 @@ def rm_bench_from_pairs(pairs: Sequence[StyledPair]) -> RMBenchReport:
             if style not in STYLES:
                 raise ValueError(f"RM-Bench has the styles {', '.join(STYLES)}, not {style!r}")
     accuracies = accuracy_per_pair([pair.outcome for pair in pairs])
-    return _report(
+    comparisons = (
         _Comparison(
             domain=pair.outcome.subset,
+            prompt=pair.outcome.prompt,
             row=STYLES.index(pair.chosen_style),
             column=STYLES.index(pair.rejected_style),
             accuracy=float(accuracy),
         )
         for pair, accuracy in zip(pairs, accuracies, strict=True)
     )
+    return _report(comparisons, resampling)
