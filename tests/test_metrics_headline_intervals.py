@@ -139,9 +139,7 @@ def rm_bench(is_right: Sequence[bool]) -> Figures:
 
 def rm_bench_scores(is_right: Sequence[bool]) -> Figures:
     scores = [
-        StyledScores(
-            id=str(n), domain=domain, chosen=(2.0,) * 3, rejected=(1.0 if r else 3.0,) * 3
-        )
+        StyledScores(id=str(n), domain=domain, chosen=(2.0,) * 3, rejected=(1.0 if r else 3.0,) * 3)
         for domain in DOMAINS
         for n, r in enumerate(is_right)
     ]
