@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from selfreward.config_base import DataPath, Fraction, SamplingConfig, Section
+from selfreward.config_base import DataPath, Fraction, SamplingConfig, Section, added
 
 
 class SeedsConfig(Section):
@@ -80,6 +80,9 @@ class PreferencesConfig(Section):
     """`positive_only`: SFT on the responses that scored at least `min_positive_score` (the
     paper's ablation, appendix A.4)."""
     min_positive_score: float = 5.0
+    positives_with_seeds: bool = added(False)
+    """Of `positive_only`. True: SFT from M_0 on the seeds' examples (IFT and EFT) and the positive
+    responses together, as in the paper; False: from M_t-1 on the positive responses alone."""
     min_scored: int = Field(default=2, ge=2)
     """Candidates of an instruction that must have a score."""
     length_rho: Fraction = 0.0
@@ -103,8 +106,9 @@ class MetaJudgeConfig(Section):
     enabled: bool = False
     rubric: str = "meta_verdict_only"
     guided: bool = True
-    max_pairs_per_response: int = Field(default=6, ge=1)
-    """Pairs of judgments compared for the response whose scores vary most."""
+    max_pairs_per_response: int | None = Field(default=None, ge=1)
+    """Pairs of judgments compared for the response whose scores vary most; None: all. At least
+    `rating.num_draws` - 1, with which every judgment is compared."""
     max_chosen_chars: int | None = Field(default=1100, ge=1)
     """Judgments longer than this are never the chosen one: judges grow wordy otherwise."""
     last_iteration: int | None = Field(default=None, ge=2)
@@ -117,10 +121,16 @@ class MetaJudgeConfig(Section):
 class CollapseConfig(Section):
     """Thresholds that stop the loop; None watches without stopping."""
 
+    tie_spread: float = Field(default=0.02, ge=0)
+    """With `rating.expected`: scores that differ by at most this many points are one score, for
+    ties and for the modal share. Written scores must be equal."""
     max_unscored: float | None = Field(default=0.9, gt=0, le=1)
     """Largest share of the model's held-out answers to which it gives no score that can be read."""
     max_saturation: float | None = Field(default=0.95, gt=0, le=1)
     """Largest share of the model's held-out answers to which it gives the highest score."""
+    max_modal_share: float | None = Field(default=0.95, gt=0, le=1)
+    """Largest share of the model's held-out answers to which it gives one and the same score,
+    whichever that is (arXiv 2401.10020, appendix A.3: 4 for everything)."""
     max_tie_rate: float | None = Field(default=0.98, gt=0, le=1)
     """Largest share of instructions whose candidates all got the same score."""
     max_length_ratio: float | None = Field(default=4.0, gt=1)

@@ -23,7 +23,8 @@ class DataError(UserError):
 
 
 class NothingToLearnError(DataError):
-    """A round of a loop left no row to train on; the message counts why."""
+    """A round of a loop left no row to train on, or its figures tell a collapse; the message says
+    why."""
 
 
 class ModelNotFoundError(UserError):

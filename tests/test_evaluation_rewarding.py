@@ -21,7 +21,14 @@ from selfreward.evaluation.rewarding import (
     scored_figures,
 )
 from selfreward.metrics.reward_modelling import RankedResponses, reward_modelling_report
-from selfreward.records import Judgment, Position, Preference, ResponsePair
+from selfreward.records import (
+    DroppedRow,
+    DropReason,
+    Judgment,
+    Position,
+    Preference,
+    ResponsePair,
+)
 from selfreward.records_scores import Rating, ScoredResponse
 from selfreward.records_self_rewarding import (
     CreatedInstruction,
@@ -29,6 +36,8 @@ from selfreward.records_self_rewarding import (
     SampledInstruction,
 )
 from selfreward.stages.versus import Versus
+from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.shards import ShardSummary
 from tests.run_folders import M1, SEED_MODEL, ask, judgment, rating
 from tests.stage_tools import MODEL, run, sampled, shard
 
@@ -91,6 +100,20 @@ def test_scores_ties_and_lengths_of_candidates(tmp_path: Path) -> None:
     assert found["histogram"] == {"0": 0, "1": 0, "2": 2, "3": 1, "4": 1, "5": 1}
     assert found["truncated_rate"] == pytest.approx(1 / 6)
     assert "pairs" not in found
+
+
+def test_near_scores_tie_and_lost_draws_are_counted(tmp_path: Path) -> None:
+    rows = [sampled("a", "1234", "12"), sampled("b", "123", "1")]
+    responses = folder(tmp_path, "responses", rows, SampledInstruction)
+    ratings = folder(tmp_path, "ratings", ratings_of(rows, [2.31, 2.3, 2.5, 2.9]), Rating)
+    found = candidate_figures(responses, ratings, SCALE, None)
+    assert (found["tie_rate"], found["lost_draws"]) == (0.0, {})
+    lost = {"lost_draws": {"truncated_response": 3, "empty_response": 1}}
+    summary = ShardSummary(index=0, num_inputs=2, num_records=2, drops={}, ledger=lost)
+    complete(responses, open_stage(responses, "sample", {}), [summary], 1.0)
+    found = candidate_figures(responses, ratings, SCALE, None, tie_spread=0.02)
+    assert (found["tie_rate"], found["modal_share"]) == (0.5, 0.5)
+    assert found["lost_draws"] == {"truncated_response": 3, "empty_response": 1}
 
 
 def test_several_readings_are_averaged_and_pairs_stand_beside(tmp_path: Path) -> None:
@@ -225,6 +248,12 @@ def versus(
         # A blank is an order that the engine refused.
         if letter != " "
     ]
+    refused = [
+        DroppedRow(row_id=i, stage="judge", reason=DropReason.PROMPT_TOO_LONG, detail="")
+        for i in {pair.id for pair in made}
+        if sum(j.pair_id == i for j in judged) < 2
+    ]
+    shard(tmp_path / "judgments", "dropped", refused, DroppedRow)
     config = CONFIG
     if probabilities is not None:
         config = CONFIG.model_copy(update={"head_to_head_verdict": "probability"})
@@ -257,11 +286,13 @@ def test_wins_need_both_orders_and_the_same_text_is_a_tie(tmp_path: Path) -> Non
         tmp_path,
         new | {"alone": "1"},
         old,
-        # Shown second the new answer is B. The last one was read in one order only.
+        # Shown second the new answer is B. The last one was read in one order only: it fails.
         {"won": "AB", "torn": "AA", "lost": "BA", "hm": "A?", "half": "A"},
     )
     assert found is not None
-    assert (found["n"], found["num_failed"]) == (4, 1)
+    assert (found["n"], found["num_failed"]) == (4, 2)
+    failed = {"unparsed": 1, "truncated": 0, "refused": 0, "prompt_too_long": 1}
+    assert found["failed_readings"] == failed
     assert (found["num_wins"], found["num_ties"], found["num_losses"]) == (1, 2, 1)
     assert (found["num_order_ties"], found["num_same_text"]) == (1, 1)
     assert found["adjusted_win_rate"] == 0.5
@@ -282,6 +313,23 @@ def test_by_probability_a_liking_for_the_first_position_cancels(tmp_path: Path) 
     assert found is not None
     assert (found["num_wins"], found["num_ties"], found["num_losses"]) == (1, 1, 1)
     assert found["verdict"] == "probability"
+
+
+@pytest.mark.parametrize("verdict", ["both_orders", "probability"])
+def test_where_the_engine_refused_every_reading_all_are_counted(
+    tmp_path: Path, verdict: str
+) -> None:
+    found = versus(
+        tmp_path,
+        {"a": "x", "b": "y"},
+        {"a": "1", "b": "2"},
+        {"a": "  ", "b": "  "},
+        {} if verdict == "probability" else None,
+    )
+    assert found is not None
+    assert (found["n"], found["num_failed"], found["adjusted_win_rate"]) == (0, 2, None)
+    # Both orders of two pairs.
+    assert found["failed_readings"]["prompt_too_long"] == 4
 
 
 def test_models_that_say_the_same_tie_without_being_judged(tmp_path: Path) -> None:

@@ -15,12 +15,20 @@ from selfreward.judging.pointwise import get_pointwise_rubric, render_pointwise
 from selfreward.judging.rubric_files import rubric_from_text, rubric_recipe
 from selfreward.layout import Layout
 from selfreward.loops.explain import explain
-from selfreward.records import Instruction, Outcome, Position, Verdict, content_id
-from selfreward.records_self_rewarding import CreatedInstruction
+from selfreward.records import (
+    DropReason,
+    Instruction,
+    Outcome,
+    Position,
+    Verdict,
+    content_id,
+)
+from selfreward.records_self_rewarding import CreatedInstruction, SampledInstruction
 from selfreward.reports.lineage_text import lineage_text
 from selfreward.schemas import STORED_RECORDS, schema_of
 from selfreward.storage import files
 from selfreward.storage.id_columns import ID_COLUMNS
+from selfreward.storage.shards import read_records, sealed_shards
 from tests.run_folders import (
     ADDITIVE,
     M1,
@@ -28,6 +36,7 @@ from tests.run_folders import (
     SelfRewarding,
     SelfTaught,
     ask,
+    dropped,
     judgment,
     new_run,
     rating,
@@ -251,6 +260,22 @@ def test_a_created_instruction_that_a_filter_dropped(rewarding: SelfRewarding) -
     prompt = explain(rewarding.layout.root, rewarding.too_similar.id).prompt
     assert prompt is not None
     assert "Add 2 and 3." in prompt[-1]["content"]
+
+
+def test_the_draws_that_were_lost_are_told_with_their_text(tmp_path: Path) -> None:
+    run = self_rewarding_run(str(tmp_path / "run"))
+    folder = run.layout.responses(2)
+    (sampled,) = read_records(sealed_shards(folder)[0], SampledInstruction)
+    detail = "draw 3: cut after 64 tokens\nA lake is\n" + "deep " * 80
+    lost = dropped(run.created.id, "sample", DropReason.TRUNCATED_RESPONSE, detail)
+    files.remove(folder)
+    recipe = {"candidates.temperature": 0.7}
+    write_stage(folder, "sample", [sampled], recipe=recipe, drops=[lost])
+    text = told(run.layout, run.created.id)
+    line = f"  {run.created.id} at sample, truncated_response: draw 3: cut after 64 tokens"
+    # Of 410 characters 300 are shown.
+    assert f"{line}  [iter_02/responses]\n    A lake is\n    deep deep" in text
+    assert "… (110 more characters)" in text
 
 
 def test_an_instruction_that_was_written_again_is_told_each_time(tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_all_pairs_once_where_they_fit() -> None:
         assert all(a is not b for a, b in found)
 
 
+def test_without_a_limit_all_of_eleven_judgments_are_compared_with_each_other() -> None:
+    found = rating_pairs([rating(d, d % 6) for d in range(11)], None, seed=0)
+    met = Counter(r.id for pair in found for r in pair)
+    # The paper's eleven draws: 11 * 10 / 2 pairs, each judgment in ten.
+    assert len(found) == 55 and set(met.values()) == {10} and len(met) == 11
+
+
 def test_fewer_pairs_meet_all_judgments_evenly() -> None:
     ratings = [rating(d, d % 6) for d in range(8)]
     ring = Counter(r.id for p in rating_pairs(ratings, 8, seed=1) for r in p)

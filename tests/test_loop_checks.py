@@ -62,6 +62,18 @@ def test_a_recipe_that_fits_gives_its_rubric(tmp_path: Path) -> None:
             " self_instruct.enabled=true none of them is trained on; set one of the two to false",
         ),
         (
+            {"preferences": {"positives_with_seeds": True}},
+            "preferences.positives_with_seeds=true has no part in preferences.kind=pairs",
+        ),
+        (
+            {
+                "meta_judge": {"enabled": True, "max_pairs_per_response": 6},
+                "rating": {"num_draws": 11},
+            },
+            "meta_judge.max_pairs_per_response=6 compares 7 of rating.num_draws=11 judgments; set"
+            " it to 10 or more, or leave it out for all pairs",
+        ),
+        (
             {
                 "preferences": {"kind": "positive_only"},
                 "training": {"objective": "sft"},
@@ -97,6 +109,12 @@ def test_what_does_not_fit_is_told_in_one_line(changes: dict[str, Any], told: st
 
 def test_instructions_of_the_pool_are_selected_where_they_are_trained_on() -> None:
     check_recipe(recipe(select_instructions={"enabled": True}, self_instruct={"enabled": False}))
+
+
+@pytest.mark.parametrize("pairs", [None, 10, 55])
+def test_a_meta_judge_that_compares_every_judgment_is_allowed(pairs: int | None) -> None:
+    meta = {"enabled": True, "max_pairs_per_response": pairs}
+    check_recipe(recipe(meta_judge=meta, rating={"num_draws": 11}))
 
 
 def test_one_greedy_reading_is_allowed() -> None:
@@ -241,7 +259,7 @@ def test_a_round_without_a_training_row_stops_the_loop_and_keeps_current(run: An
         (None, "not promoted: no held-out instruction was answered by M0 too"),
         (
             (0, 0, 0),
-            "not promoted: no comparison with M0 has a verdict ({'unparsed': 4}); set"
+            "not promoted: no comparison with M0 has a verdict (readings: unparsed 4); set"
             " judge.guided=true or name another evaluation.head_to_head_judge",
         ),
     ],
@@ -330,8 +348,9 @@ def label(run: Any, readings: dict[int, str]) -> dict[str, Source]:
 def test_labelled_pairs_decide_where_there_are_some(run: Any) -> None:
     # M0 names the worse response in both orders, M1 and M2 the better: 12 of 12 pairs turn.
     labelled = label(run, {0: "BA", 1: "AB", 2: "AB"})
-    decision = decide(run, MODELS, 1, figures(0, (0, 0, 9)), labelled, 0)
-    assert decision == Decision(current=1, stop=False), "whatever the comparison says"
+    # Four losses without a win can be chance: one way of 16.
+    decision = decide(run, MODELS, 1, figures(0, (0, 5, 4)), labelled, 0)
+    assert decision == Decision(current=1, stop=False)
     found = promotion(run, 1)
     assert (found["promoted"], found["accuracy"]) == (True, 1.0)
     assert found["reason"].startswith("promoted: accuracy 1.000 against 0.000 on 12 pairs")
@@ -341,6 +360,39 @@ def test_labelled_pairs_decide_where_there_are_some(run: Any) -> None:
     assert decision == Decision(current=1, stop=False)
     assert promotion(run, 2)["reason"].endswith("not better")
     assert pointed(run) == (1, "f1")
+
+
+def test_a_better_judge_whose_answers_lose_is_not_promoted(run: Any) -> None:
+    labelled = label(run, {0: "BA", 1: "AB"})
+    decision = decide(run, MODELS, 1, figures(0, (1, 0, 8)), labelled, 0)
+    assert decision == Decision(current=0, stop=False)
+    assert pointed(run) == (0, "f0")
+    # Of 2^9 ways that nine comparisons can fall, 9 + 1.
+    found = promotion(run, 1)
+    assert (found["promoted"], found["accuracy"]) == (False, 1.0)
+    assert found["reason"].startswith("not promoted: accuracy 1.000 against 0.000 on 12 pairs")
+    assert found["reason"].endswith(
+        ", but its answers lose: 1 wins, 0 ties, 8 losses against M0, one-sided sign test p"
+        " 0.02 <= 0.05"
+    )
+
+
+@pytest.mark.parametrize("counts", [None, (0, 0, 0)])
+def test_a_better_judge_whose_answers_nobody_compared_is_promoted(run: Any, counts: Any) -> None:
+    labelled = label(run, {0: "BA", 1: "AB"})
+    assert decide(run, MODELS, 1, figures(0, counts), labelled, 0).current == 1
+
+
+def test_readings_that_the_engine_refused_are_named_with_the_mend(run: Any) -> None:
+    refused = figures(0, (0, 0, 0))
+    failed = {"unparsed": 1, "refused": 0, "prompt_too_long": 8}
+    refused["head_to_head"]["M0"] |= {"num_failed": 5, "failed_readings": failed}
+    decide(run, MODELS, 1, refused, {}, 0)
+    assert promotion(run, 1)["reason"] == (
+        "not promoted: no comparison with M0 has a verdict (readings: unparsed 1, prompt_too_long"
+        " 8); they do not fit the judge's context; lower respond.sampling.max_tokens, or raise"
+        " engine.max_model_len=2048"
+    )
 
 
 def test_a_collapse_counts_before_labelled_pairs(run: Any) -> None:

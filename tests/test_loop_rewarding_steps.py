@@ -91,6 +91,41 @@ def test_a_round_without_a_training_row_says_why_and_what_to_change(
     assert found == f"none of 9 instructions gave a training row ({told}"
 
 
+def test_where_most_draws_were_cut_the_mend_is_about_them(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    for stage, left, drops, ledger in (
+        ("responses", 9, {}, {"lost_draws": {"truncated_response": 27, "empty_response": 1}}),
+        ("preferences", 0, {"too_few_scores": 9}, {}),
+    ):
+        folder = run.layout.stage(2, stage)
+        summary = ShardSummary(index=0, num_inputs=9, num_records=left, drops=drops, ledger=ledger)
+        complete(folder, open_stage(folder, stage, {}), [summary], 1.0)
+    assert why_nothing_is_left(run, 2) == (
+        "none of 9 instructions gave a training row (too_few_scores 9), draws lost:"
+        " empty_response 1, truncated_response 27; set candidates.keep_truncated=true, or raise"
+        " candidates.sampling.max_tokens"
+    )
+
+
+@pytest.mark.parametrize(("num_answers", "share"), [(8, 1.0), (7, None)])
+def test_one_score_for_all_held_out_answers_stops_the_loop_where_there_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_answers: int, share: float | None
+) -> None:
+    run = run_in(tmp_path)
+    monkeypatch.setattr(rewarding_eval, "on_cluster", lambda *_: ([9], [9]))
+    measured = Measured(instructions=SOURCE, answered=SOURCE, scored={}, labelled={})
+    rubric = load_pointwise_rubric(run.config.rating.rubric)
+    # Every answer gets a 4 of 5: the saturation sees nothing.
+    scores = {
+        **{"num_candidates": num_answers, "num_unscored": 0, "mean_length": 9.0},
+        **{"top_level_share": 0.0, "saturation": 0.0, "modal_share": 1.0},
+    }
+    found = Examination(run, model(0), measured, rubric)._watch(3, SOURCE, {"own_scores": scores})
+    assert found["figures"]["modal_share"] == share
+    line = "collapse.max_modal_share: 1 of the scored answers have one score (limit 0.95)"
+    assert found["reasons"] == ([] if share is None else [line])
+
+
 def test_the_kl_counts_the_ends_and_the_perplexity_of_people_does_not(
     tmp_path: Path,
     filled: list[tuple[str, Any, dict[str, Any]]],
@@ -104,7 +139,7 @@ def test_the_kl_counts_the_ends_and_the_perplexity_of_people_does_not(
         if function is rewarding_eval.rewarding.mean_lengths:
             return [], []
         scores = {"num_candidates": 4, "num_unscored": 0, "mean_length": 9.0}
-        return scores | {"top_level_share": 0.1, "saturation": 0.1}
+        return scores | {"top_level_share": 0.1, "saturation": 0.1, "modal_share": 0.5}
 
     monkeypatch.setattr(rewarding_eval, "on_cluster", cluster)
     monkeypatch.setattr(rewarding_eval.files, "write_json", lambda *_: None)

@@ -9,12 +9,14 @@ from selfreward.metrics.collapse import (
     CollapseFigures,
     collapse_reasons,
     length_ratio,
+    limits,
     nothing_left,
 )
 
 HEALTHY = CollapseFigures(
     unscored=0.02,
     saturation=0.22,
+    modal_share=0.41,
     tie_rate=0.1,
     mean_length=512.0,
     length_ratio=1.3,
@@ -27,6 +29,7 @@ HEALTHY = CollapseFigures(
 CROSSED = [
     ("unscored", "max_unscored", 0.9, 0.95, 0.85),
     ("saturation", "max_saturation", 0.95, 0.97, 0.94),
+    ("modal_share", "max_modal_share", 0.95, 0.96, 0.94),
     ("tie_rate", "max_tie_rate", 0.98, 0.99, 0.97),
     ("length_ratio", "max_length_ratio", 4.0, 4.1, 3.9),
     ("distinct_2", "min_distinct_2", 0.1, 0.08, 0.12),
@@ -65,7 +68,22 @@ def test_the_line_of_saturation() -> None:
 
 
 def test_every_threshold_of_the_config_is_watched() -> None:
-    assert {key for _, key, *_ in CROSSED} == set(CollapseConfig.model_fields)
+    # How near scores are one score is no threshold itself.
+    assert {key for _, key, *_ in CROSSED} == set(CollapseConfig.model_fields) - {"tie_spread"}
+
+
+def test_one_score_for_everything_is_a_reason_whichever_it_is() -> None:
+    lines = collapse_reasons(CollapseFigures(saturation=0.0, modal_share=1.0), CollapseConfig())
+    assert lines == [
+        "collapse.max_modal_share: 1 of the scored answers have one score (limit 0.95)"
+    ]
+
+
+def test_the_limits_are_told_by_figure_and_those_switched_off_are_not() -> None:
+    found = limits(CollapseConfig(max_length_ratio=None))
+    assert found["tie_rate"] == {"side": "max", "limit": 0.98}
+    assert found["distinct_2"] == {"side": "min", "limit": 0.1}
+    assert not {"length_ratio", "seed_agreement", "mean_length"} & set(found)
 
 
 def test_several_crossed_thresholds_give_a_line_each_in_order() -> None:
@@ -83,7 +101,8 @@ def test_several_crossed_thresholds_give_a_line_each_in_order() -> None:
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", [field.name for field in fields(CollapseFigures)])
 def test_a_figure_that_is_no_number_is_a_reason(name: str, broken: float) -> None:
-    unwatched = CollapseConfig.model_validate(dict.fromkeys(CollapseConfig.model_fields))
+    keys = set(CollapseConfig.model_fields) - {"tie_spread"}
+    unwatched = CollapseConfig.model_validate(dict.fromkeys(keys))
     for config in (CollapseConfig(), unwatched):
         (line,) = collapse_reasons(CollapseFigures(**{name: broken}), config)
         assert line.startswith("collapse") and f"{name} is {broken}, not a number" in line

@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import entropy, kendalltau
 
 from selfreward.metrics.bias import bias_card
+from selfreward.metrics.judge_agreement import judge_agreement
 from selfreward.metrics.score_distribution import (
     ScoredCandidates,
-    judge_agreement,
     pair_lengths,
     score_distribution,
 )
@@ -69,6 +69,8 @@ def test_the_distribution_by_hand() -> None:
     assert found.mean_score == pytest.approx((5 + 5 + 14 / 3 + 3.5 + 2 + 0 + 1 + 0.4) / 8)
     assert found.saturation == 2 / 8
     assert found.top_level_share == 3 / 8
+    # The three nearest to 5 are the fullest place.
+    assert found.modal_share == 3 / 8
     assert found.entropy_nats == pytest.approx(entropy([2, 1, 1, 1, 3]))
     assert found.normalised_entropy == pytest.approx(entropy([2, 1, 1, 1, 3], base=6))
     # a, b and d have two scores or more; only those of a are all the same.
@@ -100,6 +102,35 @@ def test_one_score_for_everything() -> None:
     assert math.copysign(1, found.entropy_nats or 0.0) == 1
 
 
+def test_one_score_that_is_not_the_top_one_is_the_mode() -> None:
+    # "4 for everything" (arXiv 2401.10020, appendix A.3), but for one answer of five.
+    rows = [
+        ScoredCandidates(instruction_id=str(n), scores=(score,), lengths=(1,))
+        for n, score in enumerate((4.0, 4.0, 13 / 3, 4.0, 2.0))
+    ]
+    found = score_distribution(rows, [], SCALE)
+    assert (found.saturation, found.modal_share) == (0.0, 0.8)
+
+
+def test_expected_scores_tie_where_they_lie_within_the_spread() -> None:
+    rows = [
+        # 0.02 apart, on the edge; 0.021 apart; one of them alone far away.
+        ScoredCandidates(instruction_id="a", scores=(2.31, 2.30, 2.29), lengths=(1, 1, 1)),
+        ScoredCandidates(instruction_id="b", scores=(2.5, 2.521), lengths=(1, 1)),
+        ScoredCandidates(instruction_id="c", scores=(2.3, 2.3, 2.7), lengths=(1, 1, 1)),
+    ]
+    exact = score_distribution(rows, [], SCALE)
+    assert (exact.tie_rate, exact.modal_share) == (0.0, 5 / 8)
+    found = score_distribution(rows, [], SCALE, tie_spread=0.02)
+    # 2.29, 2.30 (three times) and 2.31 lie within 0.02 of each other: five of eight.
+    assert (found.num_compared, found.tie_rate) == (3, pytest.approx(1 / 3))
+    assert found.modal_share == 5 / 8
+    # 2.30 to 2.31 and 2.29 to 2.30: four of eight within 0.01.
+    assert score_distribution(rows, [], SCALE, tie_spread=0.01).modal_share == 4 / 8
+    with pytest.raises(ValueError, match="tie_spread must be 0 or more, not -1"):
+        score_distribution(rows, [], SCALE, tie_spread=-1)
+
+
 def test_every_score_equally_often_is_full_entropy() -> None:
     rows = [
         ScoredCandidates(instruction_id="a", scores=(1.0, 2.0, 3.0, 4.0, 5.0), lengths=(1,) * 5)
@@ -122,6 +153,8 @@ def test_nothing_to_measure_is_none() -> None:
     assert sum(found.histogram.values()) == 0
     assert (found.saturation, found.top_level_share, found.tie_rate) == (None, None, None)
     assert (found.entropy_nats, found.normalised_entropy, found.mean_score) == (None, None, None)
+    assert found.modal_share is None
+    assert score_distribution([], [], SCALE, tie_spread=0.1).modal_share is None
     assert (found.mean_length, found.length_quartiles, found.unparsed_rate) == (None, None, None)
     failed = [ScoredCandidates(instruction_id="a", scores=(None, None), lengths=(4, 6))]
     found = score_distribution(failed, [_rating(UNPARSED)], SCALE)

@@ -13,12 +13,14 @@ from rich.console import Console
 
 from selfreward import cli
 from selfreward.config import RunConfig
+from selfreward.config_self_rewarding import CollapseConfig
 from selfreward.errors import DataError, StorageError
 from selfreward.layout import Layout, join
 from selfreward.loops import kinds
+from selfreward.metrics.collapse import limits
 from selfreward.records import Position, ResponsePair
 from selfreward.reports.page.axis import linear_axis, log_axis
-from selfreward.reports.page.numbers import duration, number
+from selfreward.reports.page.numbers import ABSENT, duration, number
 from selfreward.reports.page.plot import Series, line_plot
 from selfreward.reports.page.write import keep_page, page_of, write_page
 from selfreward.reports.progress import Display
@@ -320,7 +322,7 @@ def rewarding_figures(**more: Any) -> dict[str, Any]:
         "perplexity": {"n": 8, "perplexity": 12.251, "perplexity_ci": [11.0, 13.5]},
         "scored": {},
         "card": {"n": 0, "score_entropy_bits": 1.5, "score_saturation": 0.0},
-        "collapse": {"figures": {}, "reasons": []},
+        "collapse": {"figures": {"length_ratio": 1.0}, "limits": {}, "reasons": []},
     } | more
 
 
@@ -328,6 +330,7 @@ def test_the_page_of_a_self_rewarding_run(tmp_path: Path) -> None:
     layout = self_rewarding_run(str(tmp_path / "run")).layout
     versus = {
         "n": 24,
+        "num_failed": 3,
         "win_rate": 0.5,
         "tie_rate": 0.375,
         "loss_rate": 0.125,
@@ -339,11 +342,19 @@ def test_the_page_of_a_self_rewarding_run(tmp_path: Path) -> None:
     later = rewarding_figures(
         head_to_head={"M0": versus, "M1": None},
         head_to_head_judge="outsider",
-        kl={"n": 24, "kl": 1.234, "kl_ci": [1.0, 1.5]},
+        kl={"n": 24, "kl": 1.234, "kl_per_token": 0.0247, "kl_per_token_ci": [0.02, 0.03]},
         seed_agreement={"kendall_tau": 0.688, "kendall_tau_ci": None},
         creation={"created": 57, "kept": 35},
-        candidates={"tie_rate": 0.125, "pairs": {"n": 31}},
-        collapse={"figures": {}, "reasons": ["answers are 3 times as long"]},
+        candidates={
+            "tie_rate": 0.125,
+            "pairs": {"n": 31},
+            "lost_draws": {"truncated_response": 12},
+        },
+        collapse={
+            "figures": {"length_ratio": 5.0, "distinct_2": 0.75, "modal_share": 0.625},
+            "limits": limits(CollapseConfig(max_modal_share=None)),
+            "reasons": ["answers are 3 times as long"],
+        },
         scored={
             "ranks": {
                 "reward_modelling": {
@@ -382,13 +393,25 @@ def test_the_page_of_a_self_rewarding_run(tmp_path: Path) -> None:
     assert scores[2] == ["M2", "24", "3.125", "0.251", "0.125"]
     assert found.tables["Length of its answers"][1][1:] == ["120.6", "90.00", "118.0", "150.0"]
     compared = found.tables["Answers against earlier models"]
-    rates = ["24", "0.500", "0.375", "0.125", "0.688", "0.500 to 0.850"]
+    rates = ["24", "3", "0.500", "0.375", "0.125", "0.688", "0.500 to 0.850"]
     assert compared[1] == ["M2 against M0", *rates, "120.6", "88.00"]
     assert compared[2][:2] == ["M2 against M1", "0"]
-    assert found.row("Instructions and pairs", "M2") == ["M2", "57", "35", "31"]
+    assert found.row("Instructions and pairs", "M2") == ["M2", "57", "35", "12", "31"]
+    kl = found.row("KL to the seed model on its own answers", "M2")
+    assert kl[1:] == ["0.02470", "0.020 to 0.030"]
+    assert found.tables["KL to the seed model on its own answers"][0][1] == "nats per token"
     assert found.row("Perplexity of people's answers", "M2")[1:] == ["12.25", "11.000 to 13.500"]
     assert found.row("Scores against people's: ranks", "M2")[-1] == "1 of 24"
     assert found.row("Signs of collapse", "M2")[1] == "answers are 3 times as long"
+    # Figures beside their limits; what M0 has not is a dash.
+    watch = found.tables["Watch"]
+    assert watch[0] == ["figure", "limit", "M0", "M2"]
+    assert found.row("Watch", "length over M0's")[1:] == ["at most 4", "1", "5"]
+    distinct = found.row("Watch", "distinct word pairs (distinct-2)")
+    assert distinct[1:] == ["at least 0.1", ABSENT, "0.75"]
+    assert found.row("Watch", "answers with the commonest score")[1:] == [ABSENT, ABSENT, "0.625"]
+    assert '<span class="tag bad">5</span>' in page_of(layout), "beyond its limit"
+    assert found.row("Its own answers by the nearest whole score", "M2") == ["M2", "0", "24"]
     assert "Lake Geneva, in the Alps." in found.text, "a pair that was trained on"
     assert_asks_nobody(found)
 
@@ -396,7 +419,7 @@ def test_the_page_of_a_self_rewarding_run(tmp_path: Path) -> None:
 def test_answers_of_two_models_are_shown_with_the_outsiders_verdicts(tmp_path: Path) -> None:
     run = self_rewarding_run(str(tmp_path / "run"))
     layout = run.layout
-    rival = {"M0": {"n": 0}}
+    rival = {"M0": {"n": 0, "num_failed": 24}}
     figures = rewarding_figures(head_to_head=rival, head_to_head_judge="outsider")
     files.write_json(join(layout.evaluation(1), "figures.json"), figures)
     pair = ResponsePair.new(

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from selfreward.config_self_rewarding import CollapseConfig
 from selfreward.layout import Layout, join
+from selfreward.metrics.collapse import CollapseFigures, collapse_reasons, limits
 from selfreward.reports.rewarding import rewarding_tables, stage_folders
 from selfreward.reports.summary import print_summary, read_summary
 from selfreward.storage import files
@@ -20,10 +22,12 @@ def lines_of(text: str) -> list[str]:
     return [" ".join(re.split(r"[\s│┃|]+", line)).strip() for line in text.splitlines()]
 
 
-def shown(figures: dict[int, dict[str, Any]]) -> list[str]:
+def shown(
+    figures: dict[int, dict[str, Any]], watched: dict[int, dict[str, Any]] | None = None
+) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=160)
-    for table in rewarding_tables(figures):
+    for table in rewarding_tables(figures, watched or {}):
         console.print(table)
     return lines_of(out.getvalue())
 
@@ -36,6 +40,7 @@ def seed_figures(**more: Any) -> dict[str, Any]:
 def head_to_head(**more: Any) -> dict[str, Any]:
     return {
         "n": 8,
+        "num_failed": 2,
         "win_rate": 0.5,
         "tie_rate": 0.25,
         "loss_rate": 0.25,
@@ -63,12 +68,16 @@ def agreement(**more: Any) -> dict[str, Any]:
 
 def trained(**more: Any) -> dict[str, Any]:
     return seed_figures(
-        kl={"kl": 1.234},
+        kl={"kl": 1.234, "kl_per_token": 0.0247},
         seed_agreement={"kendall_tau": 0.5},
         head_to_head={"M0": head_to_head()},
         head_to_head_judge="tiny",
         creation={"kept": 57, "created": 64},
-        candidates={"tie_rate": 0.125, "pairs": {"n": 40}},
+        candidates={
+            "tie_rate": 0.125,
+            "pairs": {"n": 40},
+            "lost_draws": {"truncated_response": 3, "empty_response": 2},
+        },
         **more,
     )
 
@@ -77,10 +86,11 @@ def test_a_model_is_one_line_and_what_it_lacks_is_blank() -> None:
     lines = shown({0: seed_figures(), 2: trained()})
     heading = next(line for line in lines if line.startswith("model kept"))
     assert heading == (
-        "model kept pairs ties score top score length perplexity KL to M0 tau with M0"
+        "model kept draws lost pairs ties score top score length perplexity KL/token tau with M0"
     )
     assert "M0 3.00 0.25 121 12.25" in lines
-    assert "M2 57 of 64 40 0.12 3.00 0.25 121 12.25 1.23 0.50" in lines
+    # The KL is per token, as its threshold is.
+    assert "M2 57 of 64 5 40 0.12 3.00 0.25 121 12.25 0.025 0.50" in lines
 
 
 def test_figures_that_were_not_measured_are_blank() -> None:
@@ -104,16 +114,64 @@ def test_answers_compared_name_judge_rival_and_lengths() -> None:
     rivals = {"M0": head_to_head(), "M1": head_to_head(n=3, adjusted_win_rate=0.5)}
     lines = shown({0: seed_figures(), 2: trained() | {"head_to_head": rivals}})
     assert "Answers compared by tiny" in lines
-    assert "M2 M0 8 0.50 0.25 0.25 0.62 0.40-0.85 130 / 99" in lines
-    assert "M2 M1 3 0.50 0.25 0.25 0.50 0.40-0.85 130 / 99" in lines
+    assert "M2 M0 8 2 0.50 0.25 0.25 0.62 0.40-0.85 130 / 99" in lines
+    assert "M2 M1 3 2 0.50 0.25 0.25 0.50 0.40-0.85 130 / 99" in lines
 
 
 @pytest.mark.parametrize(
-    "report",
-    [None, {"n": 0, "win_rate": None, "adjusted_win_rate": None, "adjusted_win_rate_ci": None}],
+    ("report", "line"),
+    [
+        (None, "M2 M0 0"),
+        (
+            {
+                **{"n": 0, "num_failed": 24, "win_rate": None},
+                **{"adjusted_win_rate": None, "adjusted_win_rate_ci": None},
+            },
+            "M2 M0 0 24",
+        ),
+    ],
 )
-def test_a_comparison_without_a_result_says_zero(report: Any) -> None:
-    assert "M2 M0 0" in shown({2: trained() | {"head_to_head": {"M0": report}}})
+def test_a_comparison_without_a_result_says_zero_and_how_many_failed(
+    report: Any, line: str
+) -> None:
+    assert line in shown({2: trained() | {"head_to_head": {"M0": report}}})
+
+
+def watched_of(**figures: float | None) -> dict[str, Any]:
+    watched = CollapseFigures(**figures)
+    config = CollapseConfig(max_near_duplicates=None)
+    return {
+        "figures": watched.to_dict(),
+        "limits": limits(config),
+        "reasons": collapse_reasons(watched, config),
+    }
+
+
+def test_what_is_watched_stands_beside_its_limit_for_every_model() -> None:
+    # The seed is what is compared with: what it says is never beyond a limit.
+    seed = watched_of(unscored=0.0, modal_share=1.0, length_ratio=1.0)
+    last = watched_of(
+        **{"unscored": 0.125, "modal_share": 1.0, "length_ratio": 1.25, "tie_rate": 0.5},
+        **{"distinct_2": 0.0625, "near_duplicate_rate": 0.375, "kl_per_token": 0.0247},
+    )
+    lines = shown({0: seed_figures()}, {0: seed, 2: last})
+    assert "figure limit M0 M2" in lines
+    assert "answers it cannot score at most 0.9 0 0.125" in lines
+    assert "answers with the commonest score at most 0.95 1 1!" in lines
+    assert "tied candidates at most 0.98 0.5" in lines
+    assert "length over M0's at most 4 1 1.25" in lines
+    assert "distinct word pairs (distinct-2) at least 0.1 0.0625!" in lines
+    # Watched without stopping, and never measured.
+    assert "near-duplicate instructions 0.375" in lines
+    assert "KL to M0, nats per token at most 1 0.0247" in lines
+    assert not any("tau with M0's scores" in line for line in lines)
+
+
+def test_the_scores_are_shown_by_level() -> None:
+    own = seed_figures()["own_scores"] | {"histogram": {"0": 0, "1": 2, "2": 22}}
+    lines = shown({0: seed_figures() | {"own_scores": own}})
+    assert "Its own answers by score" in lines
+    assert "model score 0 score 1 score 2" in lines and "M0 0 2 22" in lines
 
 
 def test_scores_against_people_with_and_without_figures() -> None:
@@ -152,9 +210,19 @@ def layout(tmp_path: Path) -> Layout:
     return made
 
 
-def stage(folder: str, num_inputs: int, num_records: int, drops: dict[str, int]) -> None:
+def stage(
+    folder: str,
+    num_inputs: int,
+    num_records: int,
+    drops: dict[str, int],
+    lost: dict[str, int] | None = None,
+) -> None:
     summary = ShardSummary(
-        index=0, num_inputs=num_inputs, num_records=num_records, drops=drops, ledger={}
+        index=0,
+        num_inputs=num_inputs,
+        num_records=num_records,
+        drops=drops,
+        ledger={"lost_draws": lost} if lost else {},
     )
     complete(folder, open_stage(folder, "s", {"x": 1}), [summary], 1.0)
 
@@ -175,9 +243,29 @@ def test_a_run_shows_its_funnel_and_models(layout: Layout) -> None:
     assert "answered seeds 30 24 exact_duplicate 6 1.0" in lines
     assert "filter 2, round 1 64 57 similar_instruction 7 1.0" in lines
     assert "pairs 2 57 40 tied_scores 17 1.0" in lines
-    assert any(line.startswith("M2 57 of 64 40") for line in lines)
+    assert any(line.startswith("M2 57 of 64 5 40") for line in lines)
     # Without labelled pairs there are no accuracies to tell.
     assert not any("Judges on pairs" in line for line in lines)
+
+
+def test_draws_that_were_lost_stand_beside_the_instructions_that_left(layout: Layout) -> None:
+    lost = {"truncated_response": 1203, "empty_response": 2}
+    stage(layout.responses(2), 600, 599, {"empty_response": 1}, lost)
+    stage(layout.stage(2, "first_responses"), 9, 9, {}, {"empty_response": 1})
+    told = {line.title: line.why_dropped for line in read_summary(layout).stages}
+    assert told == {
+        "respond 2": "empty_response 1; draws lost: empty_response 2, truncated_response 1,203",
+        "respond 2, first model": "draws lost: empty_response 1",
+    }
+    assert "respond 2, first model 9 9 draws lost: empty_response 1 1.0" in summary_lines(layout)
+
+
+def test_a_round_that_trained_no_model_shows_what_was_watched(layout: Layout) -> None:
+    files.write_json(join(layout.evaluation(0), "figures.json"), seed_figures())
+    url = join(layout.iteration(2), "round.json")
+    files.write_json(url, {"candidates": {}, "collapse": watched_of(tie_rate=1.0)})
+    lines = summary_lines(layout)
+    assert "figure limit M2" in lines and "tied candidates at most 0.98 1!" in lines
 
 
 def promote(layout: Layout, iteration: int, **fields: Any) -> None:

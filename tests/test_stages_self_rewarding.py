@@ -60,6 +60,17 @@ def test_usable_draws_are_candidates_and_a_row_without_any_is_dropped_once() -> 
     assert drawn == [[(0, "one"), (1, "two")], [(1, "two")], [], []]
     assert [len(r.records) + len(r.dropped) for r in results] == [1, 1, 1, 1]
     assert reasons(results) == ["truncated_response", "prompt_too_long"]
+    # Every draw that was lost is told, of rows that have another one too.
+    lost = [[(d.reason.value, d.detail) for d in result.lost] for result in results]
+    assert lost == [
+        [],
+        [("empty_response", "draw 0: no text")],
+        [
+            ("truncated_response", "draw 0: cut after 1 tokens\non"),
+            ("empty_response", "draw 1: no text"),
+        ],
+        [],
+    ]
     (made,) = results[0].records
     assert (made.id, made.instruction) == (rows[0].id, rows[0])
     assert made.responses[0].model == MODEL

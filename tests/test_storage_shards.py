@@ -1,5 +1,6 @@
 """Shards: whatever interrupts their writing, what is sealed is the same."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from selfreward.storage.shards import (
     ShardSummary,
     ShardWriter,
     add_ledgers,
+    dropped_rows,
     read_records,
     remove_shards_from,
     sealed_shards,
@@ -48,6 +50,32 @@ def result(row_id: str) -> RowResult[Instruction]:
 
 
 WANTED = ["0a", "0b", "2", "3"]
+
+
+def test_lost_draws_are_counted_beside_the_dropped_rows_and_kept_with_them(folder: str) -> None:
+    def draw(row_id: str, reason: DropReason) -> DroppedRow:
+        return DroppedRow(row_id=row_id, stage="s", reason=reason, detail="draw 1")
+
+    cut, empty = DropReason.TRUNCATED_RESPONSE, DropReason.EMPTY_RESPONSE
+    # r0 has a record beside its two lost draws, r1 left with its one.
+    whole = RowResult("r0", [record("0")], lost=[draw("r0", cut), draw("r0", empty)])
+    gone = RowResult[Instruction](
+        "r1", dropped=[replace(draw("r1", cut), detail="")], lost=[draw("r1", cut)]
+    )
+    writer(folder).add([gone], LEDGER)
+    writer(folder).add([whole], LEDGER)
+    summary = writer(folder).seal(["r0", "r1"])
+    assert (summary.num_records, summary.drops) == (1, {"truncated_response": 1})
+    assert summary.ledger["lost_draws"] == {"truncated_response": 2, "empty_response": 1}
+    assert summary.ledger["requests"] == 4
+    rows = [(d.row_id, d.reason, d.detail) for d in dropped_rows(folder)]
+    assert rows == [
+        ("r1", cut, ""),
+        ("r0", cut, "draw 1"),
+        ("r0", empty, "draw 1"),
+        ("r1", cut, "draw 1"),
+    ]
+    assert dropped_rows(f"{folder}/none") == []
 
 
 def writer(folder: str, index: int = 0) -> ShardWriter[Instruction]:

@@ -39,6 +39,15 @@ def read_outcomes(
     A pair that was read in fewer orders than the others (a prompt too long for the context) is
     left out: the stage that judged has it in its drop file.
     """
+    outcomes = [o for o in read_all_outcomes(pairs_folder, judgments_folder, reduce) if o.readings]
+    most = max((len(o.readings) for o in outcomes), default=0)
+    return [o for o in outcomes if len(o.readings) == most]
+
+
+def read_all_outcomes(
+    pairs_folder: str, judgments_folder: str, reduce: Reduce = first_draw
+) -> list[PairOutcome]:
+    """Joins every pair with its readings, in the order of the pairs, the pairs without one too."""
     outcomes = []
     shards = zip(sealed_shards(pairs_folder), sealed_shards(judgments_folder), strict=True)
     for pairs_url, judgments_url in shards:
@@ -52,10 +61,8 @@ def read_outcomes(
         outcomes += [
             _outcome(pair, *(verdicts.get((pair.id, p)) for p in Position))
             for pair in read_records(pairs_url, ResponsePair)
-            if any((pair.id, p) in verdicts for p in Position)
         ]
-    most = max((len(o.readings) for o in outcomes), default=0)
-    return [o for o in outcomes if len(o.readings) == most]
+    return outcomes
 
 
 def _draw(judgment: Judgment) -> int:

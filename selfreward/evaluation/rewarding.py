@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
-from selfreward.evaluation.outcomes import CardBasis, read_outcomes
+from selfreward.evaluation.outcomes import CardBasis, read_all_outcomes, read_outcomes
 from selfreward.judging.filters import words_of
 from selfreward.judging.preferences import mean_scores
 from selfreward.judging.voting import combine_orders
 from selfreward.metrics.diversity import DiversityCounts
 from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
+from selfreward.metrics.judge_agreement import judge_agreement
 from selfreward.metrics.likelihoods import kl_report, perplexity_report
 from selfreward.metrics.reward_modelling import (
     RankedResponses,
@@ -23,7 +24,6 @@ from selfreward.metrics.reward_modelling import (
 )
 from selfreward.metrics.score_distribution import (
     ScoredCandidates,
-    judge_agreement,
     pair_lengths,
     score_distribution,
 )
@@ -34,7 +34,8 @@ from selfreward.records_self_rewarding import (
     ResponseLikelihood,
     SampledInstruction,
 )
-from selfreward.storage.shards import read_records, sealed_shards
+from selfreward.storage.manifest import read_manifest
+from selfreward.storage.shards import LOST_DRAWS, dropped_rows, read_records, sealed_shards
 
 
 def _each(folder: str, record_type: Any) -> Iterator[Any]:
@@ -48,9 +49,14 @@ def _all(folder: str, record_type: Any) -> list[Any]:
 
 
 def candidate_figures(
-    responses: str, ratings: str, scale: tuple[float, float], preferences: str | None
+    responses: str,
+    ratings: str,
+    scale: tuple[float, float],
+    preferences: str | None,
+    tie_spread: float = 0.0,
 ) -> dict[str, Any]:
-    """Scores, ties and lengths of candidates, and the lengths of what was made of them."""
+    """Scores, ties and lengths of candidates, the draws that were lost, by reason, and the lengths
+    of what was made of them; for `tie_spread` see `score_distribution`."""
     candidates: list[ScoredCandidates] = []
     # Shards correspond, and one is held at a time: the texts are many, the scores are few.
     for responses_url, ratings_url in zip(
@@ -65,7 +71,9 @@ def candidate_figures(
             )
             for row in read_records(responses_url, SampledInstruction)
         ]
-    figures = score_distribution(candidates, _each(ratings, Rating), scale).to_dict()
+    figures = score_distribution(candidates, _each(ratings, Rating), scale, tie_spread).to_dict()
+    manifest = read_manifest(responses)
+    figures[LOST_DRAWS] = {} if manifest is None else manifest.ledger.get(LOST_DRAWS, {})
     if preferences is not None:
         figures["pairs"] = pair_lengths(_each(preferences, Preference)).to_dict()
     return figures
@@ -148,9 +156,12 @@ def mean_lengths(new: str, old: str) -> tuple[list[int], list[int]]:
     return [len(row.responses[0].text) for row in rows], [before[row.id] for row in rows]
 
 
-def _readings(first: Verdict, second: Verdict, config: EvaluationConfig) -> tuple[Verdict, Verdict]:
+_Readings = tuple[Verdict | None, Verdict | None]
+
+
+def _readings(first: Verdict | None, second: Verdict | None, config: EvaluationConfig) -> _Readings:
     """Both readings of a pair; by probability, the one verdict they make together, said twice."""
-    if config.head_to_head_verdict == "both_orders":
+    if config.head_to_head_verdict == "both_orders" or first is None or second is None:
         return first, second
     both = combine_orders(first, second)
     if both.outcome is not Outcome.CHOICE:
@@ -163,13 +174,12 @@ def head_to_head_figures(
     new: str, old: str, pairs: str, judgments: str, config: EvaluationConfig, seed: int
 ) -> dict[str, Any] | None:
     """Wins, ties and losses of the newer model; answers of the same text are ties nobody was
-    asked about. None without an instruction both answered."""
+    asked about, and a reading that the engine refused is a failed one. None without an
+    instruction both answered."""
+    refused = {row.row_id: row.reason.value for row in dropped_rows(judgments)}
     outcomes = []
-    for found in read_outcomes(pairs, judgments):
-        first, second = found.chosen_first, found.rejected_first
-        if first is None or second is None:
-            continue
-        model_first, baseline_first = _readings(first, second, config)
+    for found in read_all_outcomes(pairs, judgments):
+        model_first, baseline_first = _readings(found.chosen_first, found.rejected_first, config)
         outcomes.append(
             HeadToHeadOutcome(
                 prompt_id=found.pair_id,
@@ -177,6 +187,7 @@ def head_to_head_figures(
                 baseline_first=baseline_first,
                 model_length=found.chosen_length,
                 baseline_length=found.rejected_length,
+                unread=refused.get(found.pair_id, "not_read"),
             )
         )
     before = {row.id: row.responses[0].text for row in _all(old, SampledInstruction)}

@@ -137,9 +137,9 @@ def most_varied(ratings_by_response: Mapping[str, Sequence[Rating]]) -> str | No
 
 
 def rating_pairs(
-    ratings: Sequence[Rating], max_pairs: int, seed: int
+    ratings: Sequence[Rating], max_pairs: int | None, seed: int
 ) -> list[tuple[Rating, Rating]]:
-    """Returns which judgments of one response are compared, `max_pairs` at most.
+    """Returns which judgments of one response are compared, `max_pairs` at most; None: all.
 
     Judgments without a score are left out and equal texts count once. The rest are put on a ring
     in random order: neighbours are paired first, then those two apart, and so on. So all are met

@@ -71,7 +71,10 @@ SELF_REWARDING: dict[str, Stage] = {
     "sample": Stage(each=("responses", "first_responses"), first=2),
     "rate": Stage(each=("ratings", "first_ratings", "likelihoods"), first=2),
     "prefer": Stage(
-        each=("examples", "preferences", "meta_pairs", "meta_judgments", "meta_preferences"),
+        each=(
+            *("examples", "preferences", "round.json"),
+            *("meta_pairs", "meta_judgments", "meta_preferences"),
+        ),
         first=2,
     ),
     "train": Stage(each=("training", "checkpoint"), first=1),

@@ -4,7 +4,7 @@ from selfreward.loops.steps import Run
 from selfreward.metrics.collapse import nothing_left
 from selfreward.records import DropReason
 from selfreward.storage.manifest import read_manifest
-from selfreward.storage.shards import add_ledgers
+from selfreward.storage.shards import LOST_DRAWS, add_ledgers
 
 _MENDS: dict[str, str] = {
     DropReason.TIED_SCORES: "raise rating.num_draws, or set rating.expected=true, which ties less",
@@ -28,6 +28,17 @@ def why_nothing_is_left(run: Run, iteration: int) -> str:
     drops: dict[str, int] = add_ledgers(m.drops for m in (asked, chosen) if m is not None)
     num = asked.num_inputs if asked else 0
     counted = nothing_left(num, "instructions gave a training row", drops)
-    commonest = max(sorted(drops), key=lambda reason: drops[reason], default="")
+    commonest = _commonest(drops)
+    lost: dict[str, int] = {} if asked is None else asked.ledger.get(LOST_DRAWS, {})
+    if lost:
+        told = ", ".join(f"{reason} {n}" for reason, n in sorted(lost.items()))
+        counted += f", draws lost: {told}"
+        if commonest == DropReason.TOO_FEW_SCORES:
+            # What was not kept had no score to get.
+            commonest = _commonest(lost)
     mend = _MENDS.get(commonest, "raise candidates.num_candidates")
     return f"{counted}; {mend}"
+
+
+def _commonest(drops: dict[str, int]) -> str:
+    return max(sorted(drops), key=lambda reason: drops[reason], default="")

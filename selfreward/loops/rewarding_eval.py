@@ -7,15 +7,17 @@ from typing import Any
 from selfreward.evaluation import rewarding
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.layout import join
-from selfreward.loops.create import created_folder, creation_counts
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rewarding_steps import MeasuringSteps
+from selfreward.loops.round_figures import round_figures, tie_spread, watch, watched_of_round
 from selfreward.loops.sources import Source, on_cluster
 from selfreward.loops.steps import Run
 from selfreward.loops.turns import turn_end
 from selfreward.metrics.collapse import CollapseFigures, collapse_reasons, length_ratio
-from selfreward.records import DropReason
 from selfreward.storage import files
+
+_LEAST_FOR_MODE = 8
+"""Scored answers below which the share of the commonest score says nothing: few agree by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,12 @@ class Examination:
         own = self.steps.rate(model, answers, "own_ratings")
         figures: dict[str, Any] = {
             "own_scores": self._cluster(
-                rewarding.candidate_figures, answers.folder, own.folder, self.rubric.scale, None
+                rewarding.candidate_figures,
+                answers.folder,
+                own.folder,
+                self.rubric.scale,
+                None,
+                tie_spread(self.config),
             ),
             "perplexity": None,
             "scored": self._scored(model),
@@ -95,7 +102,7 @@ class Examination:
             }
             figures["head_to_head_judge"] = self.steps.outsider.name
         if iteration > 1:
-            figures |= self._round(iteration)
+            figures |= round_figures(self.run, iteration, self.rubric.scale)
         figures["collapse"] = self._watch(iteration, answers, figures)
         files.write_json(figures_url(self.run, iteration), figures)
         return figures
@@ -122,57 +129,27 @@ class Examination:
             )
         return found
 
-    def _round(self, iteration: int) -> dict[str, Any]:
-        """What the round that made this model drew, scored and kept."""
-        layout = self.run.layout
-        preferences = layout.preferences(iteration)
-        figures: dict[str, Any] = {
-            "candidates": self._cluster(
-                rewarding.candidate_figures,
-                layout.responses(iteration),
-                layout.stage(iteration, "ratings"),
-                self.rubric.scale,
-                preferences if self.config.preferences.kind == "pairs" else None,
-            )
-        }
-        if self.config.self_instruct.enabled:
-            rounds = range(self.config.self_instruct.rounds)
-            kept = [created_folder(self.run, iteration, "kept", n) for n in rounds]
-            figures["creation"] = creation_counts(self.run, iteration) | {
-                "diversity": self._cluster(rewarding.creation_figures, kept)
-            }
-        return figures
-
     def _watch(self, iteration: int, answers: Source, figures: dict[str, Any]) -> dict[str, Any]:
         """The figures that tell a collapse, and a line for each that crossed its threshold."""
-        candidates, creation = figures.get("candidates", {}), figures.get("creation")
         scores = figures["own_scores"]
         first = join(self.run.layout.evaluation(0), "responses")
         lengths = self._cluster(rewarding.mean_lengths, answers.folder, first)
-        similar = None
-        if creation is not None and creation["created"]:
-            reasons = (
-                DropReason.SIMILAR_INSTRUCTION,
-                DropReason.NEAR_DUPLICATE,
-                DropReason.EXACT_DUPLICATE,
-            )
-            similar = sum(creation.get(r.value, 0) for r in reasons) / creation["created"]
         num_answers = scores["num_candidates"]
+        num_scored = num_answers - scores["num_unscored"]
         watched = CollapseFigures(
             unscored=scores["num_unscored"] / num_answers if num_answers else None,
             # Expected scores hardly ever are the top score itself.
             saturation=scores["top_level_share" if self.config.rating.expected else "saturation"],
-            tie_rate=candidates.get("tie_rate"),
+            modal_share=scores["modal_share"] if num_scored >= _LEAST_FOR_MODE else None,
             mean_length=scores["mean_length"],
             length_ratio=length_ratio(*lengths) if lengths[0] else None,
-            distinct_2=None if creation is None else _distinct_2(creation["diversity"]),
-            near_duplicate_rate=similar,
             seed_agreement=(figures.get("seed_agreement") or {}).get("kendall_tau"),
             kl_per_token=(figures.get("kl") or {}).get("kl_per_token"),
+            **watched_of_round(figures),
         )
         # The seed is what is compared with: it cannot have collapsed.
         reasons_found = collapse_reasons(watched, self.config.collapse) if iteration else []
-        return {"figures": watched.to_dict(), "reasons": reasons_found}
+        return watch(watched, reasons_found, self.config)
 
     def _versus(self, model: PlacedModel, answers: Source, rival: int) -> dict[str, Any] | None:
         old, pairs, judgments = self.steps.versus(model, answers, rival)
@@ -189,13 +166,6 @@ class Examination:
 
     def _cluster(self, function: Any, *args: Any) -> Any:
         return on_cluster(self.run, function, *args)
-
-
-def _distinct_2(diversity: dict[str, Any]) -> float | None:
-    """By a sample of fixed size where there are so many, since the plain share falls with size."""
-    at_sample: float | None = diversity["distinct_2_at_sample"]
-    plain: float | None = diversity["distinct_2"]
-    return plain if at_sample is None else at_sample
 
 
 def figures_url(run: Run, iteration: int) -> str:

@@ -13,6 +13,8 @@ from selfreward.layout import join
 from selfreward.loops.create import Instructions
 from selfreward.loops.nothing_left import why_nothing_is_left
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.round_figures import check_round
+from selfreward.loops.seeds import seed_examples
 from selfreward.loops.session import run_model
 from selfreward.loops.sources import Source, fill, on_cluster
 from selfreward.loops.steps import Output, Run, shards_of
@@ -24,7 +26,8 @@ from selfreward.stages.meta import MetaJudge, MetaPairs, MetaPrefer, weights_of
 from selfreward.stages.prefer import Prefer, shard_consistencies
 from selfreward.stages.rate import Rate
 from selfreward.stages.sample import Sample
-from selfreward.storage.shards import sealed_shards
+from selfreward.storage.manifest import read_manifest
+from selfreward.storage.shards import LOST_DRAWS, sealed_shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +56,18 @@ class Round:
         """Makes preferences of the instructions and trains M_t on them.
 
         Raises:
-            NothingToLearnError: none was left.
+            NothingToLearnError: none was left, or the round's figures tell a collapse.
         """
         responses = self.sample(instructions, self.models.now, "responses")
         ratings = self.rate(responses, "ratings")
         rows = [self._prefer(instructions, responses, ratings)]
         meta = self.config.meta_judge
         last = meta.last_iteration
-        if meta.enabled and (last is None or self.iteration <= last):
+        does_meta = meta.enabled and (last is None or self.iteration <= last)
+        # Without a row what is told is why there is none.
+        if rows[0].num_records or does_meta:
+            check_round(self.run, self.iteration, self.rubric.scale)
+        if does_meta:
             rows += self._meta(responses, ratings)
         return self._train([source for source in rows if source.num_records])
 
@@ -82,15 +89,14 @@ class Round:
             "seed": self.config.loop.seed,
         }
         inputs = [(url,) for url in instructions.shards]
-        return self._step(
-            f"{section.num_candidates} responses by M{model.ref.iteration}",
-            logic,
-            stage,
-            inputs,
-            recipe,
-            instructions.num_rows,
-            model,
-        )
+        title = f"{section.num_candidates} responses by M{model.ref.iteration}"
+        made = self._step(title, logic, stage, inputs, recipe, instructions.num_rows, model)
+        manifest = read_manifest(made.folder)
+        lost = {} if manifest is None else manifest.ledger.get(LOST_DRAWS, {})
+        if lost:
+            told = ", ".join(f"{reason} {n}" for reason, n in sorted(lost.items()))
+            self.run.display.line(f"iteration {self.iteration}: {title}, draws lost: {told}")
+        return made
 
     def rate(self, responses: Source, stage: str) -> Source:
         """K readings of each response by the current model."""
@@ -267,7 +273,10 @@ class Round:
         run, iteration = self.run, self.iteration
         if not rows:
             raise NothingToLearnError(why_nothing_is_left(run, iteration))
-        training = self.config.training
+        training, start = self.config.training, self.models.now
+        if self.config.preferences.positives_with_seeds:
+            # What M1 learnt and the positives, once more from M0.
+            rows, start = [*seed_examples(run), *rows], self.models.first
         wanted = Training(
             model=f"M{iteration}",
             name=f"iteration-{iteration:02d}",
@@ -278,5 +287,5 @@ class Round:
             seed=self.config.loop.seed + iteration,
             reference=self.models.first if training.needs_first_model else None,
         )
-        train_model(run, self.models.now, wanted)
+        train_model(run, start, wanted)
         return run_model(run.layout, self.config.model, iteration)

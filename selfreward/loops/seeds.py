@@ -19,7 +19,7 @@ from selfreward.stages.eft import SelectEft, agreeing_ranks
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.rate import Rate
 from selfreward.stages.seeds import IftExamples, build_ift, build_ranked
-from selfreward.storage.manifest import complete, open_stage
+from selfreward.storage.manifest import complete, open_stage, read_manifest
 from selfreward.storage.shards import sealed_shards
 
 
@@ -129,6 +129,16 @@ def ift_examples(run: Run, seeds: Seeds) -> Source:
     """The answered seeds as training examples."""
     output = output_of(run.layout.examples(1), seeds.ift, {})
     return fill(run, "answered seeds as examples", IftExamples(), output)
+
+
+def seed_examples(run: Run) -> list[Source]:
+    """What M1 was trained on, which is made by now: the answers, and the judgments that agree with
+    people, where there are some."""
+    folders = [run.layout.examples(1)]
+    if run.config.seeds.ranked:
+        folders.append(run.layout.stage(1, "eft"))
+    found = [(folder, read_manifest(folder)) for folder in folders]
+    return [Source.of(f, made) for f, made in found if made is not None and made.num_records]
 
 
 def eft_examples(

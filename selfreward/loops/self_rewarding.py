@@ -179,7 +179,19 @@ def _check_options(config: RunConfig) -> None:
             f"meta_judge.enabled compares readings of one response and rating.num_draws="
             f"{config.rating.num_draws}; set rating.num_draws to 3 or more"
         )
+    pairs, draws = meta.max_pairs_per_response, config.rating.num_draws
+    if meta.enabled and pairs is not None and pairs < draws - 1:
+        raise ConfigError(
+            f"meta_judge.max_pairs_per_response={pairs} compares {pairs + 1} of"
+            f" rating.num_draws={draws} judgments; set it to {draws - 1} or more, or leave it out"
+            " for all pairs"
+        )
     if section.kind == "pairs":
+        if section.positives_with_seeds:
+            raise ConfigError(
+                "preferences.positives_with_seeds=true has no part in preferences.kind=pairs; set"
+                " preferences.kind=positive_only"
+            )
         return
     for key, is_set in (
         ("meta_judge.enabled=true", meta.enabled),

@@ -13,6 +13,7 @@ from selfreward.loops.steps import Run
 from selfreward.metrics.bias import worse_figures
 from selfreward.metrics.head_to_head import sign_test
 from selfreward.metrics.promotion import decide_promotion
+from selfreward.records import DropReason
 from selfreward.storage import files
 from selfreward.storage.checkpoints import read_current
 
@@ -45,8 +46,9 @@ def decide(
     """Writes `promotion.json` and moves `current.json` where the model earned it.
 
     A collapsed model is never current, and the loop ends with it. Otherwise labelled pairs decide
-    where the user has some, as in the self-taught loop; without them, the head-to-head with the
-    current model: it must be won by more than chance explains. The decision follows from the
+    where the user has some, as in the self-taught loop, unless its answers lose the head-to-head
+    with the current model by more than chance explains; without them, that head-to-head: it must
+    be won by more than chance explains. The decision follows from the
     figures alone, so an attempt that ended in between comes to the same one, and thresholds that
     were tightened since take back what they would not have let through.
     """
@@ -56,6 +58,9 @@ def decide(
         promoted, reason = False, f"not promoted: {'; '.join(collapsed)}"
     elif labelled:
         promoted, reason, accuracy = _by_labelled_pairs(run, iteration, labelled, current)
+        lost = _lost_to(run, figures, current) if promoted else None
+        if lost is not None:
+            promoted, reason = False, f"not {reason}, but its answers lose: {lost}"
     else:
         promoted, reason = _by_head_to_head(run, figures, current)
     if promoted and not run.config.promotion.enabled:
@@ -80,9 +85,9 @@ def decide(
 
 
 def stop_untrained(run: Run, iteration: int, why: str, current: int) -> None:
-    """Ends the loop at a round that left nothing to train on, which is a collapse too: a model
-    that scores every answer alike teaches nothing. The current model stays; writes
-    `promotion.json`."""
+    """Ends the loop at a round that is not trained on: its figures tell a collapse, or it left
+    nothing, which is a collapse too, since a model that scores every answer alike teaches nothing.
+    The current model stays; writes `promotion.json`."""
     written: dict[str, Any] = {
         "promoted": False,
         # There is no model that anything could be compared with.
@@ -143,18 +148,48 @@ def _by_head_to_head(run: Run, figures: dict[str, Any], current: int) -> tuple[b
             f"not promoted: no held-out instruction was answered by {rival} too",
         )
     if report["n"] == 0:
-        failed = {what: n for what, n in report["failed_readings"].items() if n}
-        return False, (
-            f"not promoted: no comparison with {rival} has a verdict ({failed}); set"
-            " judge.guided=true or name another evaluation.head_to_head_judge"
-        )
+        return False, f"not promoted: {_without_verdict(run, rival, report['failed_readings'])}"
+    wins, losses = report["num_wins"], report["num_losses"]
+    p = sign_test(wins, losses)
+    promoted = wins > losses and p <= run.config.promotion.max_p_value
+    told = _compared(run, rival, report, p)
+    return promoted, f"{'promoted' if promoted else 'not promoted'}: {told}"
+
+
+def _lost_to(run: Run, figures: dict[str, Any], current: int) -> str | None:
+    """The comparison with the current model where it is lost by more than chance explains."""
+    report = figures["head_to_head"][f"M{current}"]
+    if report is None:
+        return None
+    wins, losses = report["num_wins"], report["num_losses"]
+    p = sign_test(losses, wins)
+    if losses <= wins or p > run.config.promotion.max_p_value:
+        return None
+    return _compared(run, f"M{current}", report, p)
+
+
+def _compared(run: Run, rival: str, report: dict[str, Any], p: float) -> str:
     wins, ties, losses = (report[f"num_{what}"] for what in ("wins", "ties", "losses"))
     max_p = run.config.promotion.max_p_value
-    p = sign_test(wins, losses)
-    is_sure = p <= max_p
-    promoted = wins > losses and is_sure
-    told = (
+    return (
         f"{wins} wins, {ties} ties, {losses} losses against {rival}, one-sided sign test p"
-        f" {p:.2g} {'<=' if is_sure else '>'} {max_p:g}"
+        f" {p:.2g} {'<=' if p <= max_p else '>'} {max_p:g}"
     )
-    return promoted, f"{'promoted' if promoted else 'not promoted'}: {told}"
+
+
+def _without_verdict(run: Run, rival: str, failed_readings: Mapping[str, int]) -> str:
+    """Why nothing is known of the comparison, and what to change for the commonest reason."""
+    failed = {what: n for what, n in failed_readings.items() if n}
+    counted = ", ".join(f"{what} {n}" for what, n in failed.items())
+    commonest = max(failed, key=lambda what: failed[what], default="")
+    if commonest == DropReason.PROMPT_TOO_LONG:
+        engine = run.config.engine
+        told = (
+            "they do not fit the judge's context; lower respond.sampling.max_tokens, or raise"
+            f" engine.max_model_len={engine.max_model_len}"
+        )
+    elif commonest == DropReason.ENGINE_FAILURE:
+        told = "the judge's engine refused them; name another evaluation.head_to_head_judge"
+    else:
+        told = "set judge.guided=true or name another evaluation.head_to_head_judge"
+    return f"no comparison with {rival} has a verdict (readings: {counted}); {told}"

@@ -18,15 +18,17 @@ from selfreward.config_self_rewarding import CollapseConfig
 class CollapseFigures:
     """What is watched in an iteration; None was not measured.
 
-    Example: `CollapseFigures(unscored=0.02, saturation=0.22, tie_rate=0.1, mean_length=512.0,
-    length_ratio=1.3, distinct_2=0.66, near_duplicate_rate=0.18, seed_agreement=0.42,
-    kl_per_token=0.12)`
+    Example: `CollapseFigures(unscored=0.02, saturation=0.22, modal_share=0.41, tie_rate=0.1,
+    mean_length=512.0, length_ratio=1.3, distinct_2=0.66, near_duplicate_rate=0.18,
+    seed_agreement=0.42, kl_per_token=0.12)`
     """
 
     unscored: float | None = None
     """Share of the candidates none of whose judgments could be read."""
     saturation: float | None = None
     """Share of the scored candidates with the highest score of the rubric."""
+    modal_share: float | None = None
+    """Share of the scored candidates with the commonest score, whichever it is."""
     tie_rate: float | None = None
     """Share of the instructions whose candidates all got the same score."""
     mean_length: float | None = None
@@ -77,6 +79,7 @@ class _Rule:
 _RULES = (
     _Rule("unscored", "max_unscored", "max", "{} of the answers got no score that could be read"),
     _Rule("saturation", "max_saturation", "max", "{} of the scored answers have the top score"),
+    _Rule("modal_share", "max_modal_share", "max", "{} of the scored answers have one score"),
     _Rule(
         "tie_rate",
         "max_tie_rate",
@@ -114,6 +117,19 @@ _RULES = (
         "the KL to the first model is {} nats per token",
     ),
 )
+
+
+def limits(config: CollapseConfig) -> dict[str, dict[str, Any]]:
+    """Returns each watched figure that has a limit, with its `side` (`max` or `min`) and `limit`.
+
+    Example: `limits(CollapseConfig())["tie_rate"]` is `{"side": "max", "limit": 0.98}`.
+    """
+    found = {rule.figure: (rule.side, getattr(config, rule.key)) for rule in _RULES}
+    return {
+        figure: {"side": side, "limit": limit}
+        for figure, (side, limit) in found.items()
+        if limit is not None
+    }
 
 
 def _shown(value: float, limit: float) -> str:

@@ -1,9 +1,11 @@
 """Which of two models answers better: win, tie and loss by a judge that reads both orders.
 
 Here a tie is a result and not a failure: it is what the two orders disagreeing means. A reading
-without a verdict (unparsed, truncated, refused) gives no result; it is counted and left out.
+without a verdict (unparsed, truncated, refused) gives no result, and neither does one that was not
+made, since the engine refused the prompt; they are counted and left out.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -31,12 +33,14 @@ class HeadToHeadOutcome:
     """
 
     prompt_id: str
-    model_first: Verdict
-    """The reading in which the model's response was shown first."""
-    baseline_first: Verdict
+    model_first: Verdict | None
+    """The reading in which the model's response was shown first; None where it was not read."""
+    baseline_first: Verdict | None
     model_length: int | None = None
     """Characters or tokens of the model's response."""
     baseline_length: int | None = None
+    unread: str = ""
+    """Why a reading is missing, `prompt_too_long` for instance."""
 
     @property
     def readings(self) -> tuple[Result | None, Result | None]:
@@ -52,7 +56,9 @@ class HeadToHeadOutcome:
         return first if first == second else "tie"
 
 
-def _reading(verdict: Verdict, model_position: str) -> Result | None:
+def _reading(verdict: Verdict | None, model_position: str) -> Result | None:
+    if verdict is None:
+        return None
     if verdict.outcome is Outcome.SCORE:
         raise ValueError("a score is not a reading of two responses")
     if verdict.outcome is Outcome.TIE:
@@ -75,7 +81,7 @@ class HeadToHeadReport:
     num_failed: int
     """Prompts without one, since at least one reading has no verdict."""
     failed_readings: dict[str, int]
-    """Readings without a verdict, by outcome."""
+    """Readings without a verdict, by outcome, and those that were not made, by their reason."""
     num_wins: int
     num_ties: int
     num_losses: int
@@ -143,7 +149,9 @@ def head_to_head_report(
     results = [r for _, r in judged if r is not None]
     n = len(results)
     wins, ties, losses = (results.count(r) for r in ("win", "tie", "loss"))
-    verdicts = [v.outcome for o in outcomes for v in (o.model_first, o.baseline_first)]
+    readings = [(o, v) for o in outcomes for v in (o.model_first, o.baseline_first)]
+    verdicts = [v.outcome for _, v in readings if v is not None]
+    unread = Counter(o.unread for o, v in readings if v is None)
     lengths = [
         (o.model_length, o.baseline_length)
         for o, result in judged
@@ -154,7 +162,8 @@ def head_to_head_report(
     return HeadToHeadReport(
         n=n,
         num_failed=len(outcomes) - n,
-        failed_readings={outcome.value: verdicts.count(outcome) for outcome in _FAILURES},
+        failed_readings={outcome.value: verdicts.count(outcome) for outcome in _FAILURES}
+        | dict(sorted(unread.items())),
         num_wins=wins,
         num_ties=ties,
         num_losses=losses,

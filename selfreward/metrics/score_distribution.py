@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import entropy, kendalltau
+from scipy.stats import entropy
 
-from selfreward.metrics.intervals import bootstrap_interval
 from selfreward.records import Outcome, Preference
 from selfreward.records_scores import Rating
 
@@ -44,9 +43,10 @@ class ScoreDistribution:
 
     Example: `ScoreDistribution(n=256, num_candidates=1024, num_unscored=3,
     histogram={0: 2, …, 5: 320}, mean_score=3.9, saturation=0.22, top_level_share=0.31,
-    entropy_nats=1.1, normalised_entropy=0.61, num_compared=255, tie_rate=0.12, mean_length=512.0,
-    length_quartiles=(220.0, 430.0, 760.0), num_ratings=3072, rating_histogram={0: 9, …, 5: 990},
-    unparsed_rate=0.01, truncated_rate=0.0, refused_rate=0.0)`
+    modal_share=0.41, entropy_nats=1.1, normalised_entropy=0.61, num_compared=255, tie_rate=0.12,
+    mean_length=512.0, length_quartiles=(220.0, 430.0, 760.0), num_ratings=3072,
+    rating_histogram={0: 9, …, 5: 990}, unparsed_rate=0.01, truncated_rate=0.0,
+    refused_rate=0.0)`
     """
 
     n: int
@@ -63,6 +63,9 @@ class ScoreDistribution:
     expectations over token probabilities hardly ever are: for those see `top_level_share`."""
     top_level_share: float | None
     """Share of the scored candidates in the highest place of the histogram."""
+    modal_share: float | None
+    """Share of the scored candidates that have the commonest score: in the fullest place of the
+    histogram, or with a tie spread, that lie within the spread of each other."""
     entropy_nats: float | None
     """Of the histogram: 0 is one score for everything."""
     normalised_entropy: float | None
@@ -70,7 +73,8 @@ class ScoreDistribution:
     num_compared: int
     """Instructions with at least two scored candidates."""
     tie_rate: float | None
-    """Share of these whose scored candidates all have the same mean score."""
+    """Share of these whose scored candidates all have the same mean score, or with a tie spread,
+    lie within the spread of each other."""
     mean_length: float | None
     """Over all candidates, scored or not."""
     length_quartiles: tuple[float, float, float] | None
@@ -116,32 +120,6 @@ class PairLengths:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeAgreement:
-    """How alike two judges order the responses to an instruction.
-
-    Example: `JudgeAgreement(n=256, num_skipped=4, num_undefined=31, kendall_tau=0.42,
-    kendall_tau_ci=(0.36, 0.48))`
-    """
-
-    n: int
-    """Instructions."""
-    num_skipped: int
-    """Instructions without two responses that both judges scored."""
-    num_undefined: int
-    """Other instructions to whose responses a judge gave one score: tau does not exist. Where
-    this nears `n` the agreement says little, and the tie rate says what is wrong."""
-    kendall_tau: float | None
-    """Tau-b, mean over the instructions where it exists."""
-    kendall_tau_ci: tuple[float, float] | None
-    """Percentile bootstrap interval; instructions are resampled. None for fewer than two taus."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready dictionary."""
-        interval = self.kendall_tau_ci
-        return {**asdict(self), "kendall_tau_ci": None if interval is None else [*interval]}
-
-
 def _mean(values: Sequence[float] | FloatArray | npt.NDArray[np.bool_]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
@@ -168,6 +146,15 @@ def _histogram(values: FloatArray, levels: range) -> dict[int, int]:
     return {level: counts[level] for level in levels}
 
 
+def _largest_within(values: FloatArray, spread: float) -> float | None:
+    """The largest share of the values that lie within `spread` of each other."""
+    if len(values) == 0:
+        return None
+    ordered = np.sort(values)
+    ends = np.searchsorted(ordered, ordered + spread, side="right")
+    return float((ends - np.arange(len(ordered))).max() / len(ordered))
+
+
 def _quartiles(values: FloatArray) -> tuple[float, float, float] | None:
     if len(values) == 0:
         return None
@@ -179,13 +166,20 @@ def score_distribution(
     candidates: Sequence[ScoredCandidates],
     ratings: Iterable[Rating],
     scale: tuple[float, float],
+    tie_spread: float = 0.0,
 ) -> ScoreDistribution:
     """Measures the scored candidates of an iteration and the single ratings behind the scores.
 
     `scale` holds the lowest and the highest score of the rubric. `ratings` is read once, so it can
-    be a stream. Raises ValueError for scores outside the scale, unequally many scores and lengths,
-    and ratings that are choices.
+    be a stream. Scores that differ by at most `tie_spread` points are one score for ties and for
+    the modal share: expectations over token probabilities are hardly ever equal. Raises ValueError
+    for scores outside the scale, unequally many scores and lengths, ratings that are choices, and
+    a negative spread.
     """
+    if not tie_spread >= 0:
+        raise ValueError(f"tie_spread must be 0 or more, not {tie_spread}")
+    # Scores are rounded to nine decimals: half of the last one is no difference.
+    spread = tie_spread + 0.5e-9
     levels = _levels(scale)
     groups: list[FloatArray] = []
     for row in candidates:
@@ -195,7 +189,7 @@ def score_distribution(
             )
         groups.append(_scores_within([s for s in row.scores if s is not None], scale))
     values = np.concatenate([np.empty(0), *groups])
-    compared = [bool(np.ptp(group) == 0) for group in groups if len(group) >= 2]
+    compared = [bool(np.ptp(group) <= spread) for group in groups if len(group) >= 2]
     lengths = np.array([n for row in candidates for n in row.lengths], dtype=np.float64)
 
     outcomes: Counter[Outcome] = Counter()
@@ -213,6 +207,8 @@ def score_distribution(
         return outcomes[outcome] / num_ratings if num_ratings else None
 
     histogram = _histogram(values, levels)
+    fullest = max(histogram.values()) / len(values) if len(values) else None
+    modal_share = _largest_within(values, spread) if tie_spread else fullest
     # Adding 0 turns the -0.0 of a single score into 0.0.
     nats = float(entropy(list(histogram.values()))) + 0.0 if len(values) else None
     return ScoreDistribution(
@@ -223,6 +219,7 @@ def score_distribution(
         mean_score=_mean(values),
         saturation=_mean(values == round(scale[1], _DECIMALS)),
         top_level_share=histogram[levels[-1]] / len(values) if len(values) else None,
+        modal_share=modal_share,
         entropy_nats=nats,
         normalised_entropy=(
             None if nats is None or len(levels) == 1 else nats / math.log(len(levels))
@@ -249,49 +246,4 @@ def pair_lengths(preferences: Iterable[Preference]) -> PairLengths:
         longer_chosen_rate=_mean(unequal),
         mean_chosen=_mean([chosen for chosen, _ in sizes]),
         mean_rejected=_mean([rejected for _, rejected in sizes]),
-    )
-
-
-def _tau_b(first: FloatArray, second: FloatArray) -> float | None:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    return float(kendalltau(first, second).statistic)
-
-
-def judge_agreement(
-    scores: Iterable[tuple[Sequence[float | None], Sequence[float | None]]],
-    confidence: float = 0.95,
-    num_samples: int = 2000,
-    seed: int = 0,
-) -> JudgeAgreement:
-    """Compares the scores of two judges, given for each instruction as two equally long rows.
-
-    A row has one mean score a response, None where the judge has none; responses that both judges
-    scored are compared. Raises ValueError for rows of unequal lengths and for scores that are not
-    finite.
-    """
-    taus: list[float] = []
-    num_rows = num_skipped = 0
-    for first, second in scores:
-        num_rows += 1
-        kept = [
-            (a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None
-        ]
-        if len(kept) < 2:
-            num_skipped += 1
-            continue
-        one, other = np.array(kept, dtype=np.float64).round(_DECIMALS).T
-        if not (np.isfinite(one).all() and np.isfinite(other).all()):
-            raise ValueError("a score is not a finite number; failed judgments have no score")
-        tau = _tau_b(one, other)
-        if tau is not None:
-            taus.append(tau)
-    return JudgeAgreement(
-        n=num_rows,
-        num_skipped=num_skipped,
-        num_undefined=num_rows - num_skipped - len(taus),
-        kendall_tau=_mean(taus),
-        kendall_tau_ci=(
-            bootstrap_interval(taus, confidence, num_samples, seed) if len(taus) > 1 else None
-        ),
     )

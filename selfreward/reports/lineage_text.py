@@ -224,10 +224,14 @@ class _Teller:
             return
         yield "\nDROPPED"
         for drop in self._lineage.drops:
-            detail = f": {drop['detail']}" if drop["detail"] else ""
+            # The first line says what happened; what follows is a text that was lost.
+            what, _, text = drop["detail"].partition("\n")
+            detail = f": {what}" if what else ""
             yield f"  {drop['row_id']} at {drop['stage']}, {drop['reason']}{detail}" + (
                 f"  [{drop['folder']}]"
             )
+            if text:
+                yield self._text(text, 4)
             for ident in drop["refers_to"]:
                 yield f"    {self._shown(ident)}"
 

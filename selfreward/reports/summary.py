@@ -14,6 +14,11 @@ from selfreward.reports.custom_llm import LlmReport, llm_folders, read_llm
 from selfreward.reports.rewarding import rewarding_tables, stage_folders
 from selfreward.storage import files
 from selfreward.storage.manifest import Manifest, read_manifest
+from selfreward.storage.shards import LOST_DRAWS
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,13 @@ class StageLine:
     title: str
     folder: str
     manifest: Manifest
+
+    @property
+    def why_dropped(self) -> str:
+        """Reasons with their numbers: of the rows that left, and of the draws that were lost."""
+        drops = _counted(self.manifest.drops)
+        draws = _counted(self.manifest.ledger.get(LOST_DRAWS, {}))
+        return "; ".join(part for part in (drops, draws and f"draws lost: {draws}") if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +48,8 @@ class RunSummary:
     promotions: dict[int, dict[str, Any]]
     figures: dict[int, dict[str, Any]]
     """Of a self-rewarding run: each model's `figures.json`."""
+    watched: dict[int, dict[str, Any]]
+    """What was watched of each, and of a round that trained no model: figures, limits, reasons."""
     current: dict[str, Any] | None
     llm: LlmReport | None = None
     """Of a run of one's own LLM."""
@@ -79,6 +93,8 @@ def read_summary(layout: Layout) -> RunSummary:
         if (manifest := read_manifest(folder)) is not None
     ]
     numbers = range(iterations + 1)
+    figures = _by_iteration(layout, numbers, "evaluation/figures.json")
+    measured = _by_iteration(layout, numbers, "round.json") | figures
     current = _json(layout.current)
     return RunSummary(
         layout=layout,
@@ -86,7 +102,8 @@ def read_summary(layout: Layout) -> RunSummary:
         stages=stages,
         evaluations=_by_iteration(layout, numbers, "evaluation/evaluation.json"),
         promotions=_by_iteration(layout, numbers, "promotion.json"),
-        figures=_by_iteration(layout, numbers, "evaluation/figures.json"),
+        figures=figures,
+        watched={i: found["collapse"] for i, found in measured.items() if "collapse" in found},
         current=current["current"] if current else None,
         llm=llm,
     )
@@ -150,7 +167,7 @@ def render(summary: RunSummary) -> Group:
     """Returns the tables: the funnel with costs, the accuracies, and where things lie."""
     parts: list[Any] = [_funnel(summary)]
     if summary.figures:
-        parts += rewarding_tables(summary.figures)
+        parts += rewarding_tables(summary.figures, summary.watched)
     if summary.llm is not None:
         parts.append(summary.llm.view())
     elif summary.evaluations or not summary.figures:
@@ -179,7 +196,7 @@ def _funnel(summary: RunSummary) -> Table:
             line.title if m.is_complete else f"{line.title} (running)",
             str(m.num_inputs),
             str(m.num_records),
-            ", ".join(f"{reason} {n}" for reason, n in m.drops.items()),
+            line.why_dropped,
             _number(m.ledger.get("prompt_tokens")),
             _number(tokens),
             f"{m.seconds:.1f}",

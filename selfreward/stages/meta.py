@@ -51,7 +51,7 @@ class MetaPairs:
     their ratings."""
 
     scale: tuple[float, float]
-    max_pairs: int
+    max_pairs: int | None
     seed: int
     name: str = "meta_pairs"
     out_type: type[RatingPair] = RatingPair

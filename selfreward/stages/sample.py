@@ -2,7 +2,7 @@
 section 2.2, step 2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from selfreward.config import SamplingConfig
@@ -56,12 +56,12 @@ class Sample:
         for row, completion in zip(rows, completions, strict=True):
             result: RowResult[SampledInstruction] = RowResult(row.id)
             drop = failed(completion, row.id, self.name)
-            drops: list[DroppedRow] = [] if drop is None else [drop]
             responses = []
             for index, draw in enumerate(completion.draws):
                 bad = unusable(draw, row.id, self.name, self.keep_truncated)
                 if bad is not None:
-                    drops.append(bad)
+                    drop = drop or bad
+                    result.lost.append(_with_text(bad, index, draw.text))
                     continue
                 responses.append(response_of(completion, draw, row.id, index))
             if responses:
@@ -69,8 +69,8 @@ class Sample:
                     SampledInstruction(id=row.id, instruction=row, responses=tuple(responses))
                 )
             else:
-                # One reason a row: drops count instructions, not draws.
-                result.dropped += drops[:1] or [_empty(row.id, self.name)]
+                # One reason a row: drops count instructions, and draws are counted beside them.
+                result.dropped.append(drop or _empty(row.id, self.name))
             results.append(result)
         return results
 
@@ -85,6 +85,12 @@ class Sample:
                 n=self.num_responses,
             ),
         )
+
+
+def _with_text(drop: DroppedRow, index: int, text: str) -> DroppedRow:
+    """The drop of one draw, which says what was drawn: no record holds it."""
+    told = f"draw {index}: {drop.detail}"
+    return replace(drop, detail=f"{told}\n{text.strip()}" if text.strip() else told)
 
 
 def _empty(row_id: str, stage: str) -> DroppedRow:

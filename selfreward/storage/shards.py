@@ -12,6 +12,7 @@ was interrupted: records are ordered by their input row, never by when they fini
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
@@ -29,6 +30,9 @@ RecordT = TypeVar("RecordT")
 
 _META_KEY = b"selfreward"
 
+LOST_DRAWS = "lost_draws"
+"""Key of a ledger: draws that could not be used, by reason; the row may have others."""
+
 
 def shard_name(index: int) -> str:
     return f"shard-{index:05d}.parquet"
@@ -36,11 +40,16 @@ def shard_name(index: int) -> str:
 
 @dataclass(slots=True)
 class RowResult(Generic[RecordT]):
-    """What became of one input row: records, or drops, or both."""
+    """What became of one input row: records, or drops, or both.
+
+    `lost` are single draws of the row that could not be used. They are kept beside the drops and
+    counted in the ledger, since drops count rows.
+    """
 
     row_id: str
     records: list[RecordT] = field(default_factory=list)
     dropped: list[DroppedRow] = field(default_factory=list)
+    lost: list[DroppedRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +90,12 @@ def write_records(url: str, records: Iterable[RecordT], record_type: type[Record
 def sealed_shards(folder: str) -> list[str]:
     """URLs of the complete shards of a stage folder, in order."""
     return [join(folder, n) for n in files.list_files(folder, ".parquet") if n.startswith("shard-")]
+
+
+def dropped_rows(folder: str) -> list[DroppedRow]:
+    """The rows that left a stage, and the draws it lost, of all its complete shards."""
+    there = join(folder, "dropped")
+    return [row for url in sealed_shards(there) for row in read_records(url, DroppedRow)]
 
 
 def remove_shards_from(folder: str, index: int) -> None:
@@ -134,7 +149,12 @@ class ShardWriter(Generic[RecordT]):
     def add(self, results: Sequence[RowResult[RecordT]], ledger: dict[str, Any]) -> None:
         """Makes the results of some rows durable as one part."""
         rows = [
-            {"row_id": r.row_id, "num_records": len(r.records), "dropped": _plain_drops(r.dropped)}
+            {
+                "row_id": r.row_id,
+                "num_records": len(r.records),
+                "dropped": _plain_drops(r.dropped),
+                "lost": _plain_drops(r.lost),
+            }
             for r in results
         ]
         table = to_table([rec for r in results for rec in r.records], self._record_type)
@@ -157,6 +177,8 @@ class ShardWriter(Generic[RecordT]):
                     row["row_id"],
                     [next(records) for _ in range(row["num_records"])],
                     [_to_drop(d) for d in row["dropped"]],
+                    # A part of an attempt before draws were kept has none.
+                    [_to_drop(d) for d in row.get("lost", ())],
                 )
             ledgers.append(meta["ledger"])
         return results, ledgers
@@ -185,22 +207,27 @@ class ShardWriter(Generic[RecordT]):
         ordered = [results[r] for r in row_ids]
         records = [rec for r in ordered for rec in r.records]
         dropped = [d for r in ordered for d in r.dropped]
-        drops: dict[str, int] = {}
-        for drop in dropped:
-            drops[drop.reason.value] = drops.get(drop.reason.value, 0) + 1
+        lost = [d for r in ordered for d in r.lost]
+        ledger = add_ledgers(ledgers)
+        if lost:
+            ledger[LOST_DRAWS] = _by_reason(lost)
         summary = ShardSummary(
             index=self._index,
             num_inputs=len(row_ids),
             num_records=len(records),
-            drops=drops,
-            ledger=add_ledgers(ledgers),
+            drops=_by_reason(dropped),
+            ledger=ledger,
         )
         meta = asdict(summary)
         del meta["index"]
-        write_records(self._dropped_url, dropped, DroppedRow)
+        write_records(self._dropped_url, [*dropped, *lost], DroppedRow)
         files.write_bytes(self.url, _to_parquet(to_table(records, self._record_type), meta))
         files.remove(self._parts)
         return summary
+
+
+def _by_reason(dropped: Sequence[DroppedRow]) -> dict[str, int]:
+    return dict(Counter(drop.reason.value for drop in dropped))
 
 
 def _plain_drops(dropped: Sequence[DroppedRow]) -> list[dict[str, str]]:

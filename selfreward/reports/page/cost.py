@@ -16,7 +16,7 @@ def funnel_section(summary: RunSummary) -> Section | None:
             Cell(text=count(line.manifest.num_inputs), share=line.manifest.num_inputs / most),
             Cell(text=count(line.manifest.num_records), share=line.manifest.num_records / most),
             count(sum(line.manifest.drops.values())),
-            ", ".join(f"{reason} {n:,}" for reason, n in line.manifest.drops.items()),
+            line.why_dropped,
         )
         for line in summary.stages
     ]

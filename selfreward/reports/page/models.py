@@ -7,11 +7,13 @@ from selfreward.reports.page.bars import bar_plot
 from selfreward.reports.page.content import Card, Section, row, table
 from selfreward.reports.page.numbers import ABSENT, count, interval, number, share, significant
 from selfreward.reports.page.plot import Interval, Series, line_plot
+from selfreward.reports.page.watch import watch_cards
+from selfreward.reports.rewarding import lost_draws
 from selfreward.reports.summary import RunSummary
 
 _SMALL = (
     ("perplexity", "perplexity", "perplexity", "Perplexity of people's answers"),
-    ("kl", "kl", "nats", "KL to the seed model on its own answers"),
+    ("kl", "kl_per_token", "nats per token", "KL to the seed model on its own answers"),
     ("seed_agreement", "kendall_tau", "Kendall's tau", "Agreement of its scores with the seed's"),
 )
 """Section of the figures, its figure, the axis, the title."""
@@ -29,7 +31,7 @@ def models_section(summary: RunSummary) -> Section | None:
         _pairs(figures),
         *(_small(figures, *names) for names in _SMALL),
         *_scored(figures),
-        _collapse(figures),
+        *watch_cards(summary),
     ]
     return Section(
         ident="models",
@@ -119,11 +121,12 @@ def _head_to_head(figures: dict[int, dict[str, Any]]) -> Card | None:
         results, [(name, [r[f"{what}_rate"] for what in results]) for name, r in counted]
     )
     rows = [
-        row(name, "0", *[ABSENT] * 7)
+        row(name, "0", ABSENT if report is None else count(report["num_failed"]), *[ABSENT] * 7)
         if report is None or not report["n"]
         else row(
             name,
             count(report["n"]),
+            count(report["num_failed"]),
             *(share(report[f"{what}_rate"]) for what in results),
             share(report["adjusted_win_rate"]),
             interval(report["adjusted_win_rate_ci"]),
@@ -133,7 +136,7 @@ def _head_to_head(figures: dict[int, dict[str, Any]]) -> Card | None:
     ]
     # A judge's liking for length looks like a win: both lengths stand beside it.
     lengths = ("characters", "the other's")
-    headings = ("models", "n", *results, "win + tie/2", "interval", *lengths)
+    headings = ("models", "n", "failed", *results, "win + tie/2", "interval", *lengths)
     return Card(
         title="Answers against earlier models",
         note=f"Compared by {', '.join(sorted(judges))}." if judges else "",
@@ -160,11 +163,12 @@ def _pairs(figures: dict[int, dict[str, Any]]) -> Card | None:
         plot = line_plot(
             _labels(drawn), series, x_title="for the training of", y_title="rows", low=0.0
         )
+    lost = _each(drawn, lambda f: lost_draws(f.get("candidates") or {}))
     rows = [
-        row(label, number(a), number(b), number(c))
-        for label, a, b, c in zip(_labels(drawn), created, kept, pairs, strict=True)
+        row(label, *(number(n) for n in numbers))
+        for label, *numbers in zip(_labels(drawn), created, kept, lost, pairs, strict=True)
     ]
-    headings = ("for", "created", "kept", "pairs")
+    headings = ("for", "created", "kept", "draws lost", "pairs")
     return Card(title="Instructions and pairs", plot=plot, table=table(headings, rows))
 
 
@@ -228,14 +232,3 @@ def _scored(figures: dict[int, dict[str, Any]]) -> list[Card]:
         title = f"Scores against people's: {name}"
         cards.append(Card(title=title, plot=plot, table=table(headings, rows)))
     return cards
-
-
-def _collapse(figures: dict[int, dict[str, Any]]) -> Card | None:
-    reasons = [
-        row(f"M{i}", reason)
-        for i, found in figures.items()
-        for reason in (found.get("collapse") or {}).get("reasons", [])
-    ]
-    if not reasons:
-        return None
-    return Card(title="Signs of collapse", table=table(("model", "sign"), reasons, num_left=2))
