@@ -285,6 +285,7 @@ def test_identity_leaves_out_what_says_where_and_how_fast_at_every_depth() -> No
             "seed_training": lora,
             "training": lora,
             "select": {"min_likelihood_margin": 0.5},
+            "preferences": {"positives_with_seeds": True},
             "custom_llm": {
                 stage: {"training": lora}
                 for stage in (
