@@ -262,6 +262,7 @@ class EvaluationConfig(Section):
     """JSONL or Parquet files with {messages, response, score, scale}: human scores that the
     self-rewarding loop's own are compared with."""
     max_scored_responses: int | None = Field(default=None, ge=1)
+    """At most so many of each file, a sample of whole prompts."""
     head_to_head_judge: str | None = None
     """Who compares the answers of two models: None is the frozen seed; a model or an endpoint's
     URL. Never the model under test by itself."""

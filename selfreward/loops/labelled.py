@@ -78,7 +78,9 @@ def build_data_sets(
             "max_chars": config.evaluation.max_prompt_chars,
             "columns": dict(columns),
         }
-        of_pairs = () if kind == "scores" else (keep_same,)
+        more = (config.loop.seed,) if kind == "scores" else (keep_same,)
+        if kind == "scores" and max_rows is not None:
+            recipe["seed"] = config.loop.seed
         if keep_same and kind == "pairs":
             recipe["keep_same"] = True
         manifest = build_folder(
@@ -94,7 +96,7 @@ def build_data_sets(
             config.evaluation.max_prompt_chars,
             dict(columns),
             trained,
-            *of_pairs,
+            *more,
             told=partial(told_of, name, kind),
         )
         source = Source.of(folder, manifest)

@@ -12,6 +12,7 @@ from selfreward.records_scores import ScoredResponse
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled import check_names, nothing_usable, renamed, write_rows
 from selfreward.stages.sources import clean_text, dropping, read_rows, to_instruction
+from selfreward.stages.whole_prompts import sample_whole_prompts
 from selfreward.storage.shards import ShardSummary
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
@@ -55,15 +56,17 @@ def build_scored(
     max_chars: int,
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
+    seed: int = 0,
 ) -> list[ShardSummary]:
     """Writes the scored responses of one file as shards; `columns` maps our names to its own.
 
-    A response to a prompt in `trained` is dropped: a model knows its task.
+    A response to a prompt in `trained` is dropped: a model knows its task. `max_rows` is a sample
+    of whole prompts, drawn by `seed`.
 
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable row.
     """
-    rows, dropped = read_scored(path, max_rows, max_chars, columns, trained)
+    rows, dropped = read_scored(path, max_rows, max_chars, columns, trained, seed)
     summaries: Iterator[ShardSummary] = write_rows(
         folder, rows, dropped, shard_size, ScoredResponse
     )
@@ -76,6 +79,7 @@ def read_scored(
     max_chars: int,
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
+    seed: int = 0,
 ) -> tuple[list[ScoredResponse], list[DroppedRow]]:
     """Returns the scored responses of one file, and its rows that cannot be used.
 
@@ -104,8 +108,6 @@ def read_scored(
                 rows.append(made)
             else:
                 dropped.append(made)
-        if max_rows is not None and len(rows) >= max_rows:
-            break
     check_names(found, columns or {}, path)
     if found and not fits:
         raise DataError(
@@ -114,7 +116,8 @@ def read_scored(
         )
     if not rows:
         raise nothing_usable(path, "scored response", dropped)
-    return rows, dropped
+    setting = "evaluation.max_scored_responses (or --max-rows)"
+    return sample_whole_prompts(rows, max_rows, seed, setting), dropped
 
 
 def _single_responses(row: dict[str, Any]) -> list[dict[str, Any]]:
