@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from selfreward.config_base import DataPath, Fraction, SamplingConfig, Section
 
-IftPart = (
-    Annotated[int, Field(strict=True, ge=1)] | Annotated[float, Field(strict=True, gt=0, lt=1)]
-)
+
+def _prompts_or_share(part: float) -> float:
+    if part <= 0 or (part >= 1 and part != int(part)):
+        raise ValueError("it is a whole number of prompts, or a share of them below 1")
+    return part
 
 
 class SeedsConfig(Section):
@@ -18,7 +20,7 @@ class SeedsConfig(Section):
     ift: tuple[DataPath, ...] = ("sample:ift",)
     """Files with {messages|instruction, response}; the first turns also seed self-instruct. Of
     several responses to a prompt the best by `score` or `rank` is taken, of a ranking its best."""
-    ift_from_ranked: IftPart | None = None
+    ift_from_ranked: Annotated[float, AfterValidator(_prompts_or_share)] | None = None
     """Of so many prompts of `ranked`, or this share of them, the best response is an answered seed
     too; judgments are learnt from the other prompts."""
     max_ift: int | None = Field(default=None, ge=1)

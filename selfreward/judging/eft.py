@@ -60,7 +60,8 @@ def agreeing_draws(
     human = [r.score for r in responses]
     kept: list[Rating] = []
     for readings in complete_draws(responses, ratings):
-        agreement = order_agreement(human, [_score(reading) for reading in readings])
+        judge = [r.verdict.score for r in readings if r.verdict.score is not None]
+        agreement = order_agreement(human, judge)
         if agreement is not None and agreement >= min_agreement - _ROUNDING:
             kept += readings
     return kept
@@ -91,11 +92,6 @@ def complete_draws(
 
 def _has_score(rating: Rating) -> bool:
     return rating.verdict.outcome is Outcome.SCORE and rating.verdict.score is not None
-
-
-def _score(rating: Rating) -> float:
-    score = rating.verdict.score
-    return math.nan if score is None else score
 
 
 def modal_score(counts: Mapping[float, int]) -> float | None:

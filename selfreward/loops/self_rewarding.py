@@ -217,9 +217,7 @@ def check_recipe(config: RunConfig) -> PointwiseRubric:
         )
     _check_options(config)
     if config.seeds.ift_from_ranked is not None and not config.seeds.ranked:
-        raise ConfigError(
-            "seeds.ift_from_ranked needs ranked responses; name files in seeds.ranked"
-        )
+        raise ConfigError("seeds.ift_from_ranked takes from seeds.ranked, which names no file")
     for key, draws in (
         ("rating.num_draws", config.rating.num_draws),
         ("seeds.draws_per_response", config.seeds.draws_per_response if config.seeds.ranked else 1),
