@@ -71,14 +71,14 @@ def scored(prompt: str, *scores: float, **more: Any) -> list[Row]:
     ]
 
 
-FILE = [row for n in range(8) for row in scored(f"Task {n}", 1, 5, 3, scale=[1, 5])]
+FILE: list[Row] = [row for n in range(8) for row in scored(f"Task {n}", 1, 5, 3, scale=[1, 5])]
 
 
 # --- answers to learn ----------------------------------------------------------------------------
 
 
 def test_the_best_response_to_a_prompt_is_learnt_wherever_it_stands(tmp_path: Path) -> None:
-    rows = [
+    rows: list[Row] = [
         {"prompt": "Why?", "response": "I'm sorry, I can't.", "score": 1},
         {"prompt": "why?", "response": "Because of light.", "score": 5},
         {"prompt": "Why?", "response": "No idea.", "score": 2},
