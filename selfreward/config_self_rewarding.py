@@ -1,10 +1,16 @@
 """Sections of the config that only the self-rewarding loop reads (arXiv 2401.10020)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from selfreward.config_base import DataPath, Fraction, SamplingConfig, Section, added
+
+
+def _prompts_or_share(part: float) -> float:
+    if part <= 0 or (part >= 1 and part != int(part)):
+        raise ValueError("it is a whole number of prompts, or a share of them below 1")
+    return part
 
 
 class SeedsConfig(Section):
@@ -12,14 +18,20 @@ class SeedsConfig(Section):
     (EFT), sections 2.1 and 3.1.1."""
 
     ift: tuple[DataPath, ...] = ("sample:ift",)
-    """Files with {messages|instruction, response}; the first turns also seed self-instruct."""
+    """Files with {messages|instruction, response}; the first turns also seed self-instruct. Of
+    several responses to a prompt the best by `score` or `rank` is taken, of a ranking its best."""
+    ift_from_ranked: Annotated[float, AfterValidator(_prompts_or_share)] | None = None
+    """Of so many prompts of `ranked`, or this share of them, the best response is an answered seed
+    too; judgments are learnt from the other prompts."""
     max_ift: int | None = Field(default=None, ge=1)
     ift_heldout: int = Field(default=8, ge=0)
     """Rows kept out of training, whose perplexity is measured after each iteration."""
     ranked: tuple[DataPath, ...] = ("sample:ranked",)
-    """Files with {messages, response, score}: several responses to a prompt that people ranked;
-    judgments of them become EFT. Empty: no EFT."""
+    """Files with several responses to a prompt that people ranked, as rows {messages|prompt,
+    response, score|rank}, {…, responses, ranks} or {…, chosen, rejected}: judgments of them become
+    EFT. Empty: no EFT."""
     max_ranked: int | None = Field(default=None, ge=1)
+    """At most so many responses, a sample of whole prompts."""
     sft_before_judging: bool = False
     """True: a model trained on IFT alone writes the EFT judgments, as in the paper, which starts
     from a base model; False: the seed itself writes them."""

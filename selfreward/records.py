@@ -109,6 +109,8 @@ class DropReason(StrEnum):
     LOW_MARGIN = "low_margin"
     NO_POSITIVE = "no_positive"
     DISAGREES_WITH_PEOPLE = "disagrees_with_people"
+    UNREAD_JUDGMENTS = "unread_judgments"
+    COMMON_SCORE = "common_score"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

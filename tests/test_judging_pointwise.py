@@ -167,6 +167,20 @@ def test_the_score_of_a_verdict_is_the_expected_one_where_logps_are_known() -> N
     assert parse_pointwise(SHORT, "No idea", "stop", logps).outcome is Outcome.UNPARSED
 
 
+def test_a_level_alone_is_asked_for_and_read() -> None:
+    short = get_pointwise_rubric("pointwise_choice_short")
+    assert (short.scale, short.wants_reason, short.guided_regex) == ((1, 5), False, "Score: [1-5]")
+    # The same levels, and another form of reply.
+    levels = CHOICE.template.partition("First explain")[0]
+    assert short.template == (
+        levels + "Reply with this one line and nothing else:\nScore: <level from 1 to 5>"
+    )
+    assert (reading(short, "Score: 3"), reading(short, "Score: 0")) == (3.0, "unparsed")
+    # Levels 2 and 4 equally likely: (2 + 4) / 2.
+    logps = [_place("2", 7, {"2": math.log(0.5), "4": math.log(0.5)})]
+    assert parse_pointwise(short, "Score: 2", "stop", logps).score == pytest.approx(3.0)
+
+
 def _place(produced: str, start: int, logps: dict[str, float]) -> TokenLogps:
     return TokenLogps(produced=produced, start=start, logps=logps)
 

@@ -9,7 +9,7 @@ from selfreward.records_scores import ScoredResponse
 from selfreward.serving.review.export import human_preferences, human_rankings, jsonl
 from selfreward.serving.review.items import PlacedAnswer, Ranking, ReviewItem, StoredAnswer
 from selfreward.stages.labelled import build_labelled
-from selfreward.stages.seeds import build_ranked
+from selfreward.stages.ranked_seeds import build_ranked
 from selfreward.storage.shards import read_records, sealed_shards
 
 

@@ -2,6 +2,9 @@
 
 from collections import Counter
 
+import pytest
+
+from selfreward.errors import DataError
 from selfreward.records import Message, ResponsePair
 from selfreward.stages.row_limit import RowLimit, limited
 
@@ -48,7 +51,11 @@ def test_which_rows_those_are_follows_from_what_they_say() -> None:
 def test_whole_prompts_are_taken_as_long_as_they_fit() -> None:
     drawn = limited(ROWS[40:], RowLimit(11, whole_prompts=True))
     assert list(prompts(drawn).values()) == [4, 4]
-    assert len(limited(ROWS[:40], RowLimit(3, whole_prompts=True))) == 3
+    # The long prompt is passed over, the others fill what is left.
+    assert "first" not in prompts(limited(ROWS, RowLimit(39, whole_prompts=True)))
+    assert len(limited(ROWS, RowLimit(39, whole_prompts=True))) == 36
+    with pytest.raises(DataError, match=r"--max-rows=3 is less than .* set it to 4 or more"):
+        limited(ROWS, RowLimit(3, whole_prompts=True))
 
 
 def test_a_file_within_the_limit_is_taken_whole() -> None:

@@ -11,9 +11,10 @@ from selfreward.errors import DataError
 from selfreward.records import AnsweredInstruction, Instruction, Message
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import HeldOut
+from selfreward.stages.ranked_seeds import build_ranked
 from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import build_scored
-from selfreward.stages.seeds import HUMAN, IftExamples, build_ift, build_ranked
+from selfreward.stages.seeds import HUMAN, IftExamples, build_ift
 from selfreward.stages.sources import to_instruction
 from selfreward.storage.shards import ShardSummary, read_records, sealed_shards, write_records
 from tests.stage_tools import drops_in, records_in, run

@@ -11,7 +11,7 @@ from selfreward.engines.protocol import Draw
 from selfreward.errors import EngineError
 from selfreward.judging.eft import ModalCutoff, modal_cutoff
 from selfreward.judging.pointwise import get_pointwise_rubric, render_pointwise
-from selfreward.records import AnsweredInstruction, Instruction
+from selfreward.records import AnsweredInstruction, Instruction, Outcome, Verdict
 from selfreward.records_scores import Rating, ScoredResponse
 from selfreward.records_self_rewarding import CreatedInstruction, SampledInstruction
 from selfreward.stages.eft import SelectEft, agreeing_ranks
@@ -219,4 +219,23 @@ def test_the_other_score_of_an_agreeing_draw_stays(tmp_path: Path) -> None:
         cutoff = ModalCutoff(score=score, largest_rank=-1)
         (result,) = select(tmp_path, cutoff, [(4, 3)])
         assert [x.target for x in result.records] == [f"Reading 0.\n{left}"]
-        assert result.dropped == []
+        (thinned,) = result.dropped
+        assert (thinned.reason.value, thinned.detail) == (
+            "common_score",
+            f"score {score} is the most common one",
+        )
+        assert thinned.row_id.startswith("rat-"), "the judgment left, not its prompt"
+
+
+def test_judgments_that_cannot_be_read_do_not_disagree(tmp_path: Path) -> None:
+    urls = ranked(tmp_path, [(4, 2), (5, 1)], [(1, 5)])
+    read = read_records(urls[1], Rating)
+    unparsed = Verdict(outcome=Outcome.UNPARSED)
+    # Of the first prompt, one of two readings fails in each draw: nothing can be ordered.
+    failed = [replace(r, verdict=unparsed) if n in (0, 3) else r for n, r in enumerate(read)]
+    write_records(urls[1], failed, Rating)
+    logic = SelectEft(rubric=RUBRIC, min_agreement=1.0, cutoff=None)
+    results = run(logic, logic.read(urls))
+    assert [len(r.records) for r in results] == [0, 0]
+    assert reasons(results) == ["unread_judgments", "disagrees_with_people"]
+    assert results[0].dropped[0].detail == "4 judgments of 2 responses"

@@ -10,6 +10,11 @@ from selfreward.errors import EngineError
 from selfreward.records import Conversation
 
 
+def label_ids(tokenizer: Any, texts: tuple[str, ...]) -> dict[str, list[int]]:
+    """Text → its token ids by itself, as probabilities of a label are asked for."""
+    return {text: tokenizer.encode(text, add_special_tokens=False) for text in texts}
+
+
 class ChatPrompts:
     """Turns conversations into token ids with a tokenizer no other thread uses."""
 
@@ -74,7 +79,7 @@ class ChatPrompts:
         Raises:
             RequestRefusedError: a text is more than one token.
         """
-        ids = {t: self._tokenizer.encode(t, add_special_tokens=False) for t in texts}
+        ids = label_ids(self._tokenizer, texts)
         for text, token_ids in ids.items():
             if len(token_ids) != 1:
                 raise RequestRefusedError(f"logps_of {text!r} is {len(token_ids)} tokens, not one")

@@ -57,6 +57,21 @@ def agreeing_draws(
     Raises ValueError for responses of several groups, a rating of another response, and two
     ratings of one response in one draw.
     """
+    human = [r.score for r in responses]
+    kept: list[Rating] = []
+    for readings in complete_draws(responses, ratings):
+        judge = [r.verdict.score for r in readings if r.verdict.score is not None]
+        agreement = order_agreement(human, judge)
+        if agreement is not None and agreement >= min_agreement - _ROUNDING:
+            kept += readings
+    return kept
+
+
+def complete_draws(
+    responses: Sequence[ScoredResponse], ratings: Sequence[Rating]
+) -> list[list[Rating]]:
+    """Returns the draws in which every response of one group has a score, by their number, each as
+    its ratings in the order of `responses`; errors as in `agreeing_draws`."""
     if len({r.group for r in responses}) > 1:
         raise ValueError("responses of several groups cannot be ordered")
     idents = [r.id for r in responses]
@@ -68,23 +83,15 @@ def agreeing_draws(
         if rating.response_id in readings:
             raise ValueError(f"{rating.response_id} has two ratings in draw {rating.draw}")
         readings[rating.response_id] = rating
-    human = [r.score for r in responses]
-    kept: list[Rating] = []
-    for _, readings in sorted(draws.items()):
-        judge = [_score(readings.get(ident)) for ident in idents]
-        known = [score for score in judge if score is not None]
-        if len(known) < len(idents):
-            continue
-        agreement = order_agreement(human, known)
-        if agreement is not None and agreement >= min_agreement - _ROUNDING:
-            kept += [readings[ident] for ident in idents]
-    return kept
+    return [
+        [readings[ident] for ident in idents]
+        for _, readings in sorted(draws.items())
+        if all(ident in readings and _has_score(readings[ident]) for ident in idents)
+    ]
 
 
-def _score(rating: Rating | None) -> float | None:
-    if rating is None or rating.verdict.outcome is not Outcome.SCORE:
-        return None
-    return rating.verdict.score
+def _has_score(rating: Rating) -> bool:
+    return rating.verdict.outcome is Outcome.SCORE and rating.verdict.score is not None
 
 
 def modal_score(counts: Mapping[float, int]) -> float | None:

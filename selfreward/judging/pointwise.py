@@ -128,9 +128,7 @@ _FIVE_QUALITIES = (
 
 # The form of rubric that the paper's ablation found far worse than added points: one of five
 # levels is picked as a whole (after arXiv 2308.06259).
-_CHOICE_TEMPLATE = (
-    _BLOCKS
-    + """\
+_LEVELS = """\
 Which one of these levels describes the response as a whole?
 1: It is of no use: off the topic, empty, confused, or not a response to this task at all.
 2: It bears on the task but leaves most of it undone.
@@ -139,23 +137,30 @@ user.
 4: It is a full and clear reply to this user with small flaws: a detail missing or too much.
 5: It is as good as an expert could make it: correct, complete, to the point and pleasant to read.
 """
-    + _REASON_FORM.format(what="choice of level", number="level from 1 to 5")
-)
+
+
+def _choice_rubric(rubric_id: str, wants_reason: bool) -> PointwiseRubric:
+    number = "level from 1 to 5"
+    form = _REASON_FORM.format(what="choice of level", number=number) if wants_reason else ""
+    score = f"Score: {_digits(1, 5)}"
+    return PointwiseRubric(
+        id=rubric_id,
+        system=_SYSTEM,
+        template=_BLOCKS + _LEVELS + (form or _SHORT_FORM.format(number=number)),
+        scale=(1, 5),
+        wants_reason=wants_reason,
+        guided_regex=f"{_REASON_PATTERN}{score}" if wants_reason else score,
+        takes_reference=True,
+    )
+
 
 POINTWISE_RUBRICS: dict[str, PointwiseRubric] = {
     rubric.id: rubric
     for rubric in (
         additive_rubric("pointwise_additive", _FIVE_QUALITIES),
         additive_rubric("pointwise_additive_short", _FIVE_QUALITIES, wants_reason=False),
-        PointwiseRubric(
-            id="pointwise_choice",
-            system=_SYSTEM,
-            template=_CHOICE_TEMPLATE,
-            scale=(1, 5),
-            wants_reason=True,
-            guided_regex=f"{_REASON_PATTERN}Score: {_digits(1, 5)}",
-            takes_reference=True,
-        ),
+        _choice_rubric("pointwise_choice", wants_reason=True),
+        _choice_rubric("pointwise_choice_short", wants_reason=False),
     )
 }
 

@@ -15,12 +15,7 @@ from selfreward.errors import DataError
 from selfreward.evaluation.best_of import read_best_of
 from selfreward.evaluation.evaluated import Evaluated, Ratings, read_ratings
 from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
-from selfreward.evaluation.outcomes import (
-    Reduce,
-    first_draw,
-    read_outcomes,
-    read_scored_outcomes,
-)
+from selfreward.evaluation.outcomes import Reduce, first_draw, read_outcomes, read_scored_outcomes
 from selfreward.evaluation.reports import reducer
 from selfreward.judging.best_of import BestOfRubric, best_of_rubric
 from selfreward.judging.pointwise import PointwiseRubric
@@ -38,6 +33,7 @@ from selfreward.loops.evaluate_request import (
 )
 from selfreward.loops.labelled import DataSet, build_data_sets
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.rubric_checks import check_score_tokens
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.session import open_cluster, place, run_model
 from selfreward.loops.sources import output_of
@@ -89,6 +85,8 @@ class _Judge:
     fingerprint: str
     name: str
     client: Callable[[Run], EngineClient] | None
+    placed: PlacedModel | None = None
+    """Of a judge that engines of the cluster hold."""
     names: tuple[str, ...] = ()
     """What files may call its model besides."""
 
@@ -115,6 +113,7 @@ class _Judge:
             fingerprint=placed.ref.fingerprint,
             name=placed.ref.name,
             client=lambda run: run.pools.judge(placed),
+            placed=placed,
             # What a run trained writes much as its seed does.
             names=(config.model.name,),
         )
@@ -251,6 +250,8 @@ class _Evaluation:
         logic: StageLogic[Any, Any] = RateByReward()
         if self.spec.kind != "classifier":
             rubric = self.rubric
+            if self.judge.placed is not None:
+                check_score_tokens(self.run, self.judge.placed, rubric)
             logic = Rate(
                 rubric=rubric,
                 sampling=rating_sampling(self.config, self.request),

@@ -113,7 +113,11 @@ def build_scored_sets(run: Run) -> dict[str, Source]:
     """
     config = run.config.evaluation
     most = config.max_scored_responses
-    limit = None if most is None else RowLimit(most, whole_prompts=True)
+    limit = (
+        None
+        if most is None
+        else RowLimit(most, whole_prompts=True, setting="evaluation.max_scored_responses")
+    )
     sets = build_data_sets(run, config.scored_responses, {}, limit, in_training(run))
     for found in sets:
         if found.kind != "scores":

@@ -15,10 +15,12 @@ from selfreward.loops.file_content import files_content
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.sources import Source, build_folder, fill, on_cluster, output_of
 from selfreward.loops.steps import Output, Run, shards_of
+from selfreward.records import DropReason
 from selfreward.stages.eft import SelectEft, agreeing_ranks
 from selfreward.stages.held_out import HeldOut
+from selfreward.stages.ranked_seeds import FromRanked, build_ranked
 from selfreward.stages.rate import Rate
-from selfreward.stages.seeds import IftExamples, build_ift, build_ranked
+from selfreward.stages.seeds import IftExamples, build_ift
 from selfreward.storage.manifest import complete, open_stage, read_manifest
 from selfreward.storage.shards import sealed_shards
 
@@ -47,8 +49,14 @@ def build_seeds(run: Run, held_out: HeldOut, pool: Source | None) -> Seeds:
     """
     config, layout = run.config, run.layout
     seeds = config.seeds
-    if not seeds.ift:
-        raise DataError("seeds.ift names no file: the loop starts from instructions with answers")
+    from_ranked = None
+    if seeds.ift_from_ranked is not None:
+        from_ranked = FromRanked(paths=seeds.ranked, part=seeds.ift_from_ranked)
+    elif not seeds.ift:
+        raise DataError(
+            "seeds.ift names no file: the loop starts from instructions with answers; name one, or"
+            " set seeds.ift_from_ranked"
+        )
     folders = (join(layout.root, "seeds", "ift"), layout.split("heldout", "ift"))
     recipe = _files_recipe(run, seeds.ift) | {
         "max": seeds.max_ift,
@@ -57,6 +65,8 @@ def build_seeds(run: Run, held_out: HeldOut, pool: Source | None) -> Seeds:
         "pool": None if pool is None else pool.fingerprint,
         "seed": config.loop.seed,
     }
+    if from_ranked is not None:
+        recipe["from_ranked"] = [files_content(from_ranked.paths), from_ranked.part]
     manifests = [open_stage(f, "seeds", recipe | {"of": n}) for n, f in enumerate(folders)]
     if not all(m.is_complete for m in manifests):
         begin = time.monotonic()
@@ -72,6 +82,7 @@ def build_seeds(run: Run, held_out: HeldOut, pool: Source | None) -> Seeds:
             config.loop.seed,
             held_out,
             () if pool is None else sealed_shards(pool.folder),
+            from_ranked,
         )
         # Both are read in one go.
         seconds = (time.monotonic() - begin) / len(folders)
@@ -107,6 +118,8 @@ def _ranked(run: Run, ift: Source, held_out: HeldOut) -> Source:
         "ift": ift.fingerprint,
         "held_out": list(held_out.fingerprints),
     }
+    if config.seeds.max_ranked is not None:
+        recipe["seed"] = config.loop.seed
     manifest = build_folder(
         run,
         folder,
@@ -120,6 +133,7 @@ def _ranked(run: Run, ift: Source, held_out: HeldOut) -> Source:
         config.pool.max_instruction_chars,
         sealed_shards(ift.folder),
         held_out,
+        config.loop.seed,
         told=lambda m: f"ranked responses: {m.num_records}; dropped {m.drops or 'none'}",
     )
     return Source.of(folder, manifest)
@@ -179,12 +193,29 @@ def eft_examples(
         Output(folder=folder, inputs=inputs, recipe=recipe, num_rows=ranked.num_records),
     )
     if selected.num_records == 0:
-        run.display.line(
-            "no judgment agrees with people's rankings: M1 learns from the answers alone; raise"
-            " seeds.draws_per_response or lower seeds.min_agreement"
-        )
+        run.display.line(_no_judgment(folder))
         return None
     return selected
+
+
+def _no_judgment(folder: str) -> str:
+    """Why M1 learns no judging, and what to change."""
+    manifest = read_manifest(folder)
+    drops = manifest.drops if manifest is not None else {}
+    unread, disagree = (
+        drops.get(reason, 0)
+        for reason in (DropReason.UNREAD_JUDGMENTS, DropReason.DISAGREES_WITH_PEOPLE)
+    )
+    if unread > disagree:
+        return (
+            f"of {unread} of {unread + disagree} ranked prompts no draw could be read for every"
+            " response: M1 learns from the answers alone; set rating.guided=true, or raise"
+            " rating.sampling.max_tokens"
+        )
+    return (
+        f"no judgment agrees with people's rankings of {disagree} prompts: M1 learns from the"
+        " answers alone; raise seeds.draws_per_response or lower seeds.min_agreement"
+    )
 
 
 def _ratings(run: Run, ranked: Source, judge: PlacedModel, rubric: PointwiseRubric) -> Source:

@@ -13,9 +13,7 @@ from typing import Any
 
 from selfreward.config import RunConfig
 from selfreward.errors import ConfigError, NothingToLearnError
-from selfreward.judging.meta_judging import get_meta_rubric
 from selfreward.judging.pointwise import PointwiseRubric
-from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
 from selfreward.loops.create import Instructions, create_instructions, pool_slice
 from selfreward.loops.labelled import build_scored_sets, held_out_of, instructions_aside
@@ -23,6 +21,11 @@ from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rewarding_eval import Examination, Measured
 from selfreward.loops.round import Models, Round
+from selfreward.loops.rubric_checks import (
+    check_pairwise_room,
+    check_rating_room,
+    check_score_tokens,
+)
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.scoring import evaluate_model
 from selfreward.loops.seeds import Seeds, answered_aside, build_seeds, eft_examples, ift_examples
@@ -58,6 +61,7 @@ class _Loop:
         self.config = run.config
         self.seed, self.writer = models.seed, models.generator
         self.by_generator = run.config.generator is not None
+        check_score_tokens(run, models.seed, rubric)
         self.labelled, scored = build_labelled_pairs(run), build_scored_sets(run)
         held_out = held_out_of(self.labelled, scored)
         # M0 and M1 know no selection: what every model answers stays as the pool has it.
@@ -208,11 +212,13 @@ def check_recipe(config: RunConfig) -> PointwiseRubric:
     """Looks up what a recipe names and whether its parts fit, before anything is started.
 
     Raises:
-        ConfigError: an unknown rubric, or objectives that do not fit what is made for them.
+        ConfigError: an unknown rubric, one whose reason finds no room, or objectives that do not
+            fit what is made for them.
     """
     rubric = load_pointwise_rubric(config.rating.rubric)
-    get_pairwise_rubric(config.judge.rubric)
-    get_meta_rubric(config.meta_judge.rubric)
+    check_rating_room(config, rubric)
+    # Comparisons and labelled pairs are read as an evaluation reads them.
+    check_pairwise_room(config, ("evaluation",))
     if config.engine.kind == "classifier":
         raise ConfigError("engine.kind=classifier scores and writes nothing: a loop needs vllm")
     if config.seed_training.objective != "sft":
@@ -227,6 +233,8 @@ def check_recipe(config: RunConfig) -> PointwiseRubric:
             f" preferences.kind={config.preferences.kind}; set training.objective={wanted}"
         )
     _check_options(config)
+    if config.seeds.ift_from_ranked is not None and not config.seeds.ranked:
+        raise ConfigError("seeds.ift_from_ranked takes from seeds.ranked, which names no file")
     for key, draws in (
         ("rating.num_draws", config.rating.num_draws),
         ("seeds.draws_per_response", config.seeds.draws_per_response if config.seeds.ranked else 1),

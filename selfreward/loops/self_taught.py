@@ -14,7 +14,6 @@ from selfreward.config import RunConfig
 from selfreward.errors import ConfigError
 from selfreward.judging.categories import CATEGORIES, EXPECTED_LENGTHS
 from selfreward.judging.perturbations.perturb import PERTURBATIONS
-from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout
 from selfreward.loops.construct import build_pairs, check_slices, score_pairs
 from selfreward.loops.iteration import judge_pairs, select_rows, train_judge, validation_rows
@@ -22,6 +21,7 @@ from selfreward.loops.labelled import held_out_of
 from selfreward.loops.pairs import build_instructions, build_labelled_pairs
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.promotion import promote, promote_seed
+from selfreward.loops.rubric_checks import check_pairwise_room
 from selfreward.loops.scoring import check_heldout, evaluate_model, evaluation_sets
 from selfreward.loops.session import open_run
 from selfreward.reports.progress import Display
@@ -68,9 +68,10 @@ def check_names(config: RunConfig) -> None:
     """Looks up what a config names, before anything is started: it would only show hours later.
 
     Raises:
-        ConfigError: an unknown rubric, kind of damage, category or length.
+        ConfigError: an unknown rubric, kind of damage, category or length, or a rubric whose reason
+            finds no room.
     """
-    get_pairwise_rubric(config.judge.rubric)
+    check_pairwise_room(config, ("judge", "evaluation"))
     if config.engine.kind == "classifier":
         raise ConfigError("engine.kind=classifier scores and writes nothing: a loop needs vllm")
     for kind in (*config.perturb.kinds, *config.perturb.without):

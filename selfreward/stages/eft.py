@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from selfreward.engines.protocol import Generate
 from selfreward.judging.balance import balance_rank
-from selfreward.judging.eft import ModalCutoff, agreeing_draws
+from selfreward.judging.eft import ModalCutoff, agreeing_draws, complete_draws
 from selfreward.judging.pointwise import PointwiseRubric, render_pointwise
 from selfreward.records import DroppedRow, DropReason, TrainingExample, content_id
 from selfreward.records_scores import Rating, ScoredResponse
@@ -55,6 +55,9 @@ def agreeing_ranks(inputs: Sequence[str], min_agreement: float) -> list[tuple[fl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectEft:
+    """Dropped are prompts of which no draw gave every response a score that could be read, those
+    of which no such draw agrees with people, and single judgments of the most common score."""
+
     rubric: PointwiseRubric
     min_agreement: float
     cutoff: ModalCutoff | None
@@ -76,7 +79,11 @@ class SelectEft:
         responses = {r.id: r for r in row.responses}
         for rating in agreeing:
             score = rating.verdict.score
-            if score is None or (self.cutoff and not self.cutoff.keeps(score, rating.id)):
+            if score is None:
+                continue
+            if self.cutoff and not self.cutoff.keeps(score, rating.id):
+                detail = f"score {score:g} is the most common one"
+                result.dropped.append(self._drop(rating.id, DropReason.COMMON_SCORE, detail))
                 continue
             response = responses[rating.response_id]
             result.records.append(
@@ -89,13 +96,13 @@ class SelectEft:
                     judgment_id=rating.id,
                 )
             )
-        if not result.records:
-            result.dropped.append(
-                DroppedRow(
-                    row_id=row.id,
-                    stage=self.name,
-                    reason=DropReason.DISAGREES_WITH_PEOPLE,
-                    detail=f"{len(row.ratings)} judgments of {len(row.responses)} responses",
-                )
-            )
+        # Who orders two responses gives two scores: thinning one out never empties a group.
+        if not agreeing:
+            is_read = bool(complete_draws(row.responses, row.ratings))
+            reason = DropReason.DISAGREES_WITH_PEOPLE if is_read else DropReason.UNREAD_JUDGMENTS
+            detail = f"{len(row.ratings)} judgments of {len(row.responses)} responses"
+            result.dropped.append(self._drop(row.id, reason, detail))
         return result
+
+    def _drop(self, row_id: str, reason: DropReason, detail: str) -> DroppedRow:
+        return DroppedRow(row_id=row_id, stage=self.name, reason=reason, detail=detail)

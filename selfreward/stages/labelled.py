@@ -95,10 +95,10 @@ def nothing_usable(path: str, what: str, dropped: Sequence[DroppedRow]) -> DataE
 def _pair(
     row: dict[str, Any], source: str, max_chars: int, keep_same: bool
 ) -> ResponsePair | DroppedRow:
-    found = to_instruction(_with_prompt(row), ColumnsConfig(), source, max_chars)
+    found = to_instruction(with_prompt(row), ColumnsConfig(), source, max_chars)
     if isinstance(found, DroppedRow):
         return replace(found, stage="labelled")
-    chosen, rejected = _text(row.get("chosen")), _text(row.get("rejected"))
+    chosen, rejected = response_text(row.get("chosen")), response_text(row.get("rejected"))
     if not chosen or not rejected:
         return _drop(found.id, DropReason.EMPTY_RESPONSE, "chosen or rejected has no text")
     if chosen == rejected and not keep_same:
@@ -138,7 +138,7 @@ def _meta(value: Any) -> str | None:
     return clean_text(json.dumps(value, ensure_ascii=False, sort_keys=True, default=str))
 
 
-def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
+def with_prompt(row: dict[str, Any]) -> dict[str, Any]:
     """Adds the prompt of two whole conversations that part only in their last turn."""
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if has_prompt(row) or not isinstance(chosen, list) or not isinstance(rejected, list):
@@ -146,7 +146,7 @@ def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
     return row if chosen[:-1] != rejected[:-1] else row | {"prompt": chosen[:-1]}
 
 
-def _text(value: Any) -> str:
+def response_text(value: Any) -> str:
     """A response as text; the conversational form's last turn where it is a list of turns."""
     if isinstance(value, list):
         last = value[-1] if value and isinstance(value[-1], dict) else {}

@@ -5,17 +5,17 @@ preference: two responses, of which one is chosen. It runs as one task on the cl
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from selfreward.config import ColumnsConfig, PoolConfig
+from selfreward.config import PoolConfig
 from selfreward.config_custom_llm import RankingsConfig
 from selfreward.errors import DataError
 from selfreward.judging.filters import exact_key
 from selfreward.records import DroppedRow, DropReason, Instruction, derived_seed
 from selfreward.records_custom_llm import Ranking
 from selfreward.stages.labelled import write_rows
+from selfreward.stages.ranked_rows import RankedAnswers, levels, read_answers
 from selfreward.stages.row_files import (
     SettingNames,
     Unreadable,
@@ -24,14 +24,7 @@ from selfreward.stages.row_files import (
     file_rows,
     guess_format,
 )
-from selfreward.stages.scored import has_lists
-from selfreward.stages.sources import (
-    clean_text,
-    dropping,
-    is_sample,
-    read_rows,
-    to_instruction,
-)
+from selfreward.stages.sources import dropping, is_sample, read_rows
 from selfreward.storage.shards import ShardSummary
 
 SAMPLE = "sample:rankings"
@@ -39,8 +32,7 @@ SAMPLE_ROWS = 1000
 """Rankings made where `max_rankings` does not say how many."""
 _SETTING = "custom_llm.rankings.data"
 _NAMES = SettingNames(path=_SETTING, format=_SETTING, split=_SETTING)
-# Scores averaged in another order differ in the last digits.
-_DIGITS = 9
+_STAGE = "rankings"
 
 
 def build_rankings(
@@ -110,95 +102,33 @@ def _rows(path: str, num_made: int, seed: int, unreadable: Unreadable) -> Iterat
 
 
 def _read(path: str, num_made: int, max_chars: int, seed: int) -> Iterator[Ranking | DroppedRow]:
-    source = path.rstrip("/").rpartition("/")[2]
-    scored: dict[tuple[str, str], tuple[Instruction, list[tuple[str, float]]]] = {}
-    columns: set[str] = set()
-    fits = False
+    scored: dict[tuple[str, str], list[RankedAnswers]] = {}
     unreadable: list[DroppedRow] = []
-    for row in _rows(path, num_made, seed, dropping(unreadable, "rankings")):
-        columns.update(row)
-        fits = fits or _has_ranking(row)
-        asked = to_instruction(row, ColumnsConfig(), source, max_chars)
-        if isinstance(asked, DroppedRow):
-            yield replace(asked, stage="rankings")
-        elif "responses" in row or "response" not in row:
-            yield _ranking(asked, *_answers_of(row))
-        elif (score := _number(row.get("score"))) is None:
-            yield _drop(asked.id, DropReason.BAD_SCORE, f"score {row.get('score')!r} is no number")
+    rows = _rows(path, num_made, seed, dropping(unreadable, _STAGE))
+    for found in read_answers(rows, path, max_chars, _STAGE):
+        if isinstance(found, DroppedRow):
+            yield found
+        elif found.is_whole:
+            yield _ranking(found.asked, found.scores)
         else:
-            group = scored.setdefault((asked.id, str(row.get("group") or "")), (asked, []))
-            group[1].append((row["response"], -score))
-    if columns and not fits:
-        raise DataError(
-            f"{path}: rankings need the columns responses, or response and score, or chosen"
-            f" and rejected, beside messages or prompt; it has {sorted(columns)}"
-        )
+            scored.setdefault((found.asked.id, found.group), []).append(found)
     yield from unreadable
-    for asked, answers in scored.values():
-        yield _ranking(asked, [text for text, _ in answers], [place for _, place in answers])
+    for group in scored.values():
+        asked = group[0].asked
+        given = [pair for found in group for pair in found.scores.items()]
+        scores = levels(asked, [text for text, _ in given], [score for _, score in given], _STAGE)
+        yield scores if isinstance(scores, DroppedRow) else _ranking(asked, scores)
 
 
-def _has_ranking(row: dict[str, Any]) -> bool:
-    return (
-        "responses" in row
-        or {"response", "score"} <= set(row)
-        or {"chosen", "rejected"} <= set(row)
-    )
-
-
-def _answers_of(row: dict[str, Any]) -> tuple[Any, Any]:
-    """Responses and their ranks, as the row has them: of a ranking, or of a preference."""
-    if "responses" in row:
-        responses, ranks = row["responses"], row.get("ranks")
-        if ranks is None and isinstance(responses, list):
-            ranks = list(range(1, len(responses) + 1))
-        return responses, ranks
-    sides = [row.get("chosen"), row.get("rejected")]
-    if has_lists(row):
-        chosen, rejected = row["chosen"], row["rejected"]
-        return [*chosen, *rejected], [1] * len(chosen) + [2] * len(rejected)
-    return sides, [1, 2]
-
-
-def _ranking(asked: Instruction, responses: Any, ranks: Any) -> Ranking | DroppedRow:
-    """One ranking of whatever stands in a row; lower numbers are better."""
-    if not isinstance(responses, list) or not all(
-        isinstance(text, str) and text.strip() for text in responses
-    ):
-        return _drop(asked.id, DropReason.EMPTY_RESPONSE, "a response has no text")
-    places = _numbers(ranks)
-    if places is None or len(places) != len(responses):
-        detail = f"ranks {ranks!r} are not one number for each of {len(responses)} responses"
-        return _drop(asked.id, DropReason.BAD_SCORE, detail)
-    by_text: dict[str, float] = {}
-    for text, place in zip(responses, places, strict=True):
-        if by_text.setdefault(clean_text(text.strip()), place) != place:
-            return _drop(asked.id, DropReason.SAME_RESPONSE, "one response has two ranks")
-    levels = sorted(set(by_text.values()))
-    if len(levels) < 2:
-        return _drop(asked.id, DropReason.TOO_FEW_SCORES, "no two responses are ranked apart")
+def _ranking(asked: Instruction, scores: Mapping[str, float]) -> Ranking:
+    best_first = sorted(set(scores.values()), reverse=True)
     return Ranking.new(
         messages=asked.messages,
-        responses=tuple(by_text),
-        ranks=tuple(levels.index(place) + 1 for place in by_text.values()),
+        responses=tuple(scores),
+        ranks=tuple(best_first.index(score) + 1 for score in scores.values()),
         source=asked.source,
     )
 
 
-def _numbers(values: Any) -> list[float] | None:
-    """All of a list as numbers, or None where it is no list or one of it is no number."""
-    numbers = [_number(value) for value in values] if isinstance(values, list) else [None]
-    known = [number for number in numbers if number is not None]
-    return known if len(known) == len(numbers) else None
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = round(float(value), _DIGITS)
-    except (TypeError, ValueError):
-        return None
-    return number if abs(number) < float("inf") else None
-
-
 def _drop(row_id: str, reason: DropReason, detail: str) -> DroppedRow:
-    return DroppedRow(row_id=row_id, stage="rankings", reason=reason, detail=detail[:200])
+    return DroppedRow(row_id=row_id, stage=_STAGE, reason=reason, detail=detail[:200])

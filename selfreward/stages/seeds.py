@@ -1,11 +1,12 @@
-"""Reading the seeds of the self-rewarding loop: answered instructions (IFT) and ranked responses.
+"""Reading the answered instructions that the self-rewarding loop starts from (IFT).
 
-Each runs as one task on the cluster: duplicates are found against everything that was kept.
+It runs as one task on the cluster: duplicates are found against everything that was kept. The
+ranked responses (EFT) are read in `ranked_seeds.py`.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from selfreward.config import ColumnsConfig, PoolConfig
@@ -23,14 +24,14 @@ from selfreward.records import (
     content_id,
     derived_seed,
 )
-from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import NOTHING, HeldOut
-from selfreward.stages.labelled import write_rows, write_shards
-from selfreward.stages.row_limit import RowLimit
-from selfreward.stages.scored import read_scored
+from selfreward.stages.labelled import write_rows
+from selfreward.stages.ranked_rows import has_ranking, own_score, ranked_answers
+from selfreward.stages.ranked_seeds import FromRanked, best_responses
 from selfreward.stages.sources import ROLES, clean_text, dropping, read_rows, to_instruction
 from selfreward.storage.shards import RowResult, ShardSummary, read_records
 
+_STAGE = "seeds"
 HUMAN = ModelRef(name="human", iteration=0, fingerprint="human")
 """Who wrote the responses of the seeds."""
 
@@ -45,52 +46,36 @@ def build_ift(
     seed: int,
     measured_on: HeldOut = NOTHING,
     pool: Sequence[str] = (),
+    from_ranked: FromRanked | None = None,
 ) -> tuple[list[ShardSummary], list[ShardSummary]]:
     """Writes the rows to train on into the first folder and the held-out ones into the second.
 
-    A seed with a task in `measured_on` is dropped. `pool` are shards of Instruction that later
-    iterations are trained on: a seed with such a task is trained on too and never held out.
+    Of several responses to one task the best is kept where people scored or ranked them, else the
+    first listed. `from_ranked` adds the best responses to some prompts of ranked files. A seed with
+    a task in `measured_on` is dropped. `pool` are shards of Instruction that later iterations are
+    trained on: a seed with such a task is trained on too and never held out.
 
     Raises:
         DataError: a file is unreadable or lacks the columns, or too few rows are usable.
     """
-    kept: list[AnsweredInstruction] = []
-    dropped: list[DroppedRow] = []
-    measured = measured_on.keys()
+    kept, dropped = _read_answered(paths, max_chars, measured_on.keys())
+    if from_ranked is not None:
+        taken = measured_on.keys() | {exact_key(row.instruction.messages) for row in kept}
+        kept += [
+            answered(Instruction.new(messages=row.messages, source=row.source), row.response)
+            for row in best_responses(from_ranked, taken, max_chars, seed)
+        ]
     trained = HeldOut(instructions=pool).keys()
-    seen: set[str] = set()
-    for path in paths:
-        columns: set[str] = set()
-        fits = False
-        for row in read_rows(PoolConfig(path=path), dropping(dropped, "seeds")):
-            columns.update(row)
-            fits = fits or _has_response(row)
-            made = _answered(row, path.rstrip("/").rpartition("/")[2], max_chars)
-            if isinstance(made, AnsweredInstruction):
-                key = exact_key(made.instruction.messages)
-                if key in measured:
-                    made = _drop(made.id, DropReason.HELD_OUT, "models are measured on this task")
-                elif key in seen:
-                    made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same task stands above")
-                seen.add(key)
-            if isinstance(made, AnsweredInstruction):
-                kept.append(made)
-            else:
-                dropped.append(made)
-        if columns and not fits:
-            raise DataError(
-                f"{path}: seeds need the column response beside messages, prompt or"
-                f" instruction, or messages that end with the answer; it has {sorted(columns)}"
-            )
     # By a hash of the content: the same rows in another order give the same seeds.
     kept.sort(key=lambda row: (derived_seed(seed, "seeds", row.id), row.id))
     kept = kept[:max_rows]
     free = [row for row in kept if exact_key(row.instruction.messages) not in trained]
     if len(kept) <= num_heldout or len(free) < num_heldout:
         counts = Counter(d.reason.value for d in dropped)
+        names = [*paths, *(from_ranked.paths if from_ranked else ())]
         in_pool = f", {len(kept) - len(free)} of them in the pool," if len(free) < len(kept) else ""
         raise DataError(
-            f"{', '.join(paths)}: {len(kept)} usable seeds{in_pool} are too few for"
+            f"{', '.join(names)}: {len(kept)} usable seeds{in_pool} are too few for"
             f" seeds.ift_heldout={num_heldout} and at least one to train on (dropped:"
             f" {dict(counts) or 'none'})"
         )
@@ -103,8 +88,49 @@ def build_ift(
     )
 
 
+def _read_answered(
+    paths: Sequence[str], max_chars: int, measured: frozenset[str]
+) -> tuple[list[AnsweredInstruction], list[DroppedRow]]:
+    """The answered tasks of all files, each once, and why other rows are no seeds."""
+    best: dict[str, tuple[AnsweredInstruction, float | None]] = {}
+    dropped: list[DroppedRow] = []
+    for path in paths:
+        columns: set[str] = set()
+        fits = False
+        for row in read_rows(PoolConfig(path=path), dropping(dropped, _STAGE)):
+            columns.update(row)
+            fits = fits or _has_response(row)
+            made = _answered(row, path.rstrip("/").rpartition("/")[2], max_chars)
+            if isinstance(made, DroppedRow):
+                dropped.append(made)
+                continue
+            key, score = exact_key(made.instruction.messages), own_score(row)
+            if key in measured:
+                detail = "models are measured on this task"
+                dropped.append(_drop(made.id, DropReason.HELD_OUT, detail))
+                continue
+            new = (made, score)
+            above = best.setdefault(key, new)
+            if above is new:
+                continue
+            detail = "the same task stands above"
+            if score is not None and above[1] is not None and score != above[1]:
+                detail = "another response to the task is ranked above"
+                best[key] = max(above, new, key=lambda answer: answer[1] or 0.0)
+            left = above if best[key] is new else new
+            dropped.append(_drop(left[0].id, DropReason.EXACT_DUPLICATE, detail))
+        if columns and not fits:
+            raise DataError(
+                f"{path}: seeds need the column response beside messages, prompt or"
+                " instruction, or messages that end with the answer, or ranked responses; it has"
+                f" {sorted(columns)}"
+            )
+    return [made for made, _ in best.values()], dropped
+
+
 def _has_response(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("response"), str) or _last_answer(row) is not None
+    has_answer = isinstance(row.get("response"), str) or _last_answer(row) is not None
+    return has_answer or has_ranking(row)
 
 
 def _last_answer(row: dict[str, Any]) -> str | None:
@@ -120,10 +146,16 @@ def _last_answer(row: dict[str, Any]) -> str | None:
 
 
 def _answered(row: dict[str, Any], source: str, max_chars: int) -> AnsweredInstruction | DroppedRow:
+    text = row["response"] if isinstance(row.get("response"), str) else _last_answer(row)
+    if text is None and has_ranking(row):
+        ranked = ranked_answers(row, source, max_chars, _STAGE)
+        if isinstance(ranked, DroppedRow):
+            return ranked
+        scores = ranked.scores
+        return answered(ranked.asked, max(scores, key=lambda text: scores[text]))
     found = to_instruction(row, ColumnsConfig(), source, max_chars)
     if isinstance(found, DroppedRow):
         return _drop(found.row_id, found.reason, found.detail)
-    text = row["response"] if isinstance(row.get("response"), str) else _last_answer(row)
     if text is None or not text.strip():
         return _drop(found.id, DropReason.EMPTY_RESPONSE, "the seed has no answer")
     return answered(found, clean_text(text.strip()))
@@ -147,81 +179,8 @@ def answered(instruction: Instruction, text: str) -> AnsweredInstruction:
     )
 
 
-def build_ranked(
-    paths: Sequence[str],
-    folder: str,
-    shard_size: int,
-    max_rows: int | None,
-    max_chars: int,
-    ift: Sequence[str],
-    measured_on: HeldOut = NOTHING,
-) -> list[ShardSummary]:
-    """Writes ranked responses, those of one prompt always in one shard.
-
-    `ift` are shards of the answered seeds to train on: judgments and answers are learnt from
-    different prompts (arXiv 2401.10020, section 3.1.1). Dropped are also prompts in `measured_on`,
-    and those with fewer than two different scores, which say nothing about a ranking.
-
-    Raises:
-        DataError: a file is unreadable or lacks the columns, or no prompt is usable.
-    """
-    rows: dict[str, ScoredResponse] = {}
-    dropped: list[DroppedRow] = []
-    for path in paths:
-        limit = None if max_rows is None else RowLimit(max_rows, whole_prompts=True)
-        found, drops = read_scored(path, limit, max_chars)
-        dropped += drops
-        for row in found:
-            if row.id in rows:
-                # Of another file; a response that is there twice cannot be ordered.
-                detail = "the same row stands above"
-                dropped.append(_drop(row.id, DropReason.EXACT_DUPLICATE, detail))
-            rows.setdefault(row.id, row)
-    groups: dict[str, list[ScoredResponse]] = {}
-    prompts: dict[str, str] = {}
-    for row in list(rows.values())[:max_rows]:
-        prompt = exact_key(row.messages)
-        if prompts.setdefault(row.group, prompt) != prompt:
-            # Files name groups without knowing of each other: responses to other prompts are
-            # another group.
-            row = replace(row, group=content_id("grp", row.group, prompt))
-        groups.setdefault(row.group, []).append(row)
-    known, measured = HeldOut(answered=ift).keys(), measured_on.keys()
-    kept: list[list[ScoredResponse]] = []
-    for group in groups.values():
-        reason = None
-        key = exact_key(group[0].messages)
-        if key in measured:
-            reason = (DropReason.HELD_OUT, "models are measured on this prompt")
-        elif key in known:
-            reason = (DropReason.EXACT_DUPLICATE, "the prompt is an answered seed")
-        elif len({row.score for row in group}) < 2:
-            reason = (DropReason.TOO_FEW_SCORES, "fewer than two different scores")
-        if reason is None:
-            kept.append(group)
-        else:
-            dropped += [_drop(row.id, *reason) for row in group]
-    if not kept:
-        raise DataError(f"{', '.join(paths)}: no prompt with two responses that people rank apart")
-    return list(_write_groups(folder, kept, dropped, shard_size))
-
-
-def _write_groups(
-    folder: str,
-    groups: Sequence[Sequence[ScoredResponse]],
-    dropped: Sequence[DroppedRow],
-    shard_size: int,
-) -> Iterator[ShardSummary]:
-    """Shards of whole groups: as many of them as fit the size of the largest group allows."""
-    size = max(len(group) for group in groups)
-    per_shard = max(1, shard_size // size)
-    shards = [groups[i : i + per_shard] for i in range(0, len(groups), per_shard)]
-    rows = [[row for group in shard for row in group] for shard in shards]
-    return write_shards(folder, rows, dropped, ScoredResponse)
-
-
 def _drop(row_id: str, reason: DropReason, detail: str) -> DroppedRow:
-    return DroppedRow(row_id=row_id, stage="seeds", reason=reason, detail=detail)
+    return DroppedRow(row_id=row_id, stage=_STAGE, reason=reason, detail=detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
