@@ -3,21 +3,30 @@
 Each entry says in one line which file it wants and turns an evaluation of that file into figures.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from selfreward.errors import ConfigError, DataError
+from selfreward.evaluation.benchmark_scoring import (
+    ALPACA_EVAL_FIELDS,
+    MT_BENCH_FIELDS,
+    RM_BENCH_FIELDS,
+    score_alpaca_eval,
+    score_head_to_head,
+    score_mt_bench,
+    score_reward_modelling,
+    score_rewardbench2,
+    score_rm_bench,
+)
 from selfreward.evaluation.evaluated import Evaluated, Ratings
+from selfreward.evaluation.meta_fields import Meta, MetaField
 from selfreward.evaluation.reports import ProtocolReport
-from selfreward.judging.voting import combine_orders
-from selfreward.metrics import reward_modelling
-from selfreward.metrics.alpaca_eval import AlpacaEvalReport, LengthGlm, alpaca_eval_report
+from selfreward.metrics import alpaca_eval
+from selfreward.metrics.alpaca_eval import LengthGlm
 from selfreward.metrics.best_of import BestOfOutcome
-from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
-from selfreward.metrics.pairwise import PairOutcome, chosen_probabilities
+from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.protocols import (
     judgebench,
     llmbar,
@@ -26,12 +35,9 @@ from selfreward.metrics.protocols import (
     rewardbench2,
     rm_bench,
 )
-from selfreward.metrics.protocols.rewardbench2_ties import RatedQuestion
-from selfreward.records import Outcome
-from selfreward.storage import files
+from selfreward.metrics.protocols.coverage import Coverage
 
-Meta = Mapping[str, dict[str, Any]]
-"""By pair id: the `meta` of the file's row."""
+OfPairs = Callable[[list[PairOutcome], Meta], ProtocolReport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,207 +45,87 @@ class Benchmark:
     """A protocol: what it wants, and its figures of one data set."""
 
     data_needed: str
-    of_pairs: Callable[[list[PairOutcome], Meta], ProtocolReport] | None = None
+    of_pairs: OfPairs | None = None
     of_scores: Callable[[Ratings], ProtocolReport] | None = None
     of_choices: Callable[[Sequence[BestOfOutcome], Ratings | None], ProtocolReport] | None = None
     """Where its questions can be asked as one choice; with the ratings of what cannot."""
+    meta_fields: Mapping[str, MetaField] = field(default_factory=dict)
+    """What it reads of a pair's `meta`."""
     keeps_same: bool = False
     """Whether two equal responses are a row of it, a draw of two models; elsewhere they are not."""
+    has_styles: bool = False
+    """Whether lists of three responses are rows of it, each nine pairs."""
+    coverage: Callable[[Any], Coverage] | None = None
+    """How much of what is published its figures are of; None where no size is published."""
 
+    @property
+    def kind(self) -> str:
+        """The kind of file it reads."""
+        return "scores" if self.of_pairs is None else "pairs"
 
-def _mt_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
-    votes = {
-        o.pair_id: mt_bench.HumanVotes(
-            **_wanted(
-                meta,
-                o.pair_id,
-                ("question_id", "turn", "chosen_model", "rejected_model"),
-                ("votes_chosen", "votes_rejected"),
-                mt_bench.DATA_NEEDED,
-            )
-        )
-        for o in outcomes
-    }
-    return mt_bench.mt_bench_from_pairs(outcomes, votes)
-
-
-def _rm_bench(outcomes: list[PairOutcome], meta: Meta) -> Any:
-    pairs = [
-        rm_bench.StyledPair(
-            **_wanted(
-                meta, o.pair_id, ("chosen_style", "rejected_style"), (), rm_bench.DATA_NEEDED
-            ),
-            outcome=o,
-        )
-        for o in outcomes
-    ]
-    return rm_bench.rm_bench_from_pairs(pairs)
-
-
-def _wanted(
-    meta: Meta, pair_id: str, keys: tuple[str, ...], counts: tuple[str, ...], needed: str
-) -> dict[str, Any]:
-    row = meta.get(pair_id, {})
-    missing = [key for key in (*keys, *counts) if key not in row]
-    if missing:
-        raise DataError(f"meta of a pair lacks {', '.join(missing)}; {needed}")
-    numbers = {key: int(row[key]) for key in counts}
-    said = {key: row[key] if key == "turn" else str(row[key]) for key in keys}
-    return said | numbers
-
-
-def _head_to_head(outcomes: list[PairOutcome], meta: Meta) -> Any:
-    games = [
-        HeadToHeadOutcome(
-            prompt_id=o.pair_id,
-            model_first=o.chosen_first,
-            baseline_first=o.rejected_first,
-            model_length=o.chosen_length or 0,
-            baseline_length=o.rejected_length or 0,
-        )
-        for o in outcomes
-        if o.chosen_first is not None and o.rejected_first is not None
-    ]
-    if len(games) < len(outcomes):
-        raise ConfigError("head_to_head reads both orders: leave out --orders random")
-    return head_to_head_report(games)
-
-
-def _alpaca_eval(
-    outcomes: list[PairOutcome], meta: Meta, glm: LengthGlm | None = None
-) -> AlpacaEvalReport:
-    """With `glm`, the published coefficients of the model, no regression is fitted."""
-    found = [meta.get(o.pair_id, {}).get("difficulty") for o in outcomes]
-    difficulties = [float(d) for d in found if d is not None]
-    if difficulties and len(difficulties) < len(found):
-        raise DataError(
-            f"{len(found) - len(difficulties)} of {len(found)} pairs have no meta.difficulty: give"
-            " it to all of them or to none"
-        )
-    return alpaca_eval_report(
-        [_preference(o) for o in outcomes],
-        [o.chosen_length or 0 for o in outcomes],
-        [o.rejected_length or 0 for o in outcomes],
-        difficulties or None,
-        glm=glm,
-    )
-
-
-def read_coefficients(path: str) -> LengthGlm:
-    """Reads a model's coefficients in AlpacaEval's regression, a JSON object of numbers.
-
-    Raises:
-        DataError: the file holds something else.
-        UserError: it cannot be read.
-    """
-    found = files.read_json(path)
-    wanted = [f.name for f in fields(LengthGlm)]
-    if not isinstance(found, dict) or not set(found) <= set(wanted) or "model" not in found:
-        raise DataError(f"{path}: coefficients are an object of {', '.join(wanted)}, not {found!r}")
-    try:
-        return LengthGlm(**{name: float(value) for name, value in found.items()})
-    except (TypeError, ValueError):
-        raise DataError(f"{path}: coefficients are numbers, not {found!r}") from None
-
-
-def _preference(outcome: PairOutcome) -> float | None:
-    """How far the model is preferred to the baseline, 0 to 1; None where a reading failed: that
-    of one order alone would carry the judge's liking for a position."""
-    readings = outcome.readings
-    probabilities = chosen_probabilities(outcome)
-    if len(probabilities) == len(readings):
-        return sum(probabilities) / len(probabilities)
-    if outcome.chosen_first is not None and outcome.rejected_first is not None:
-        both = combine_orders(outcome.chosen_first, outcome.rejected_first)
-        is_chosen = both.choice == "first"
-    else:
-        both = readings[0]
-        is_chosen = True in outcome.choices
-    if both.outcome is Outcome.TIE:
-        return 0.5
-    return float(is_chosen) if both.outcome is Outcome.CHOICE else None
-
-
-def _rewardbench2(choices: Sequence[BestOfOutcome], ratings: Ratings | None) -> Any:
-    sides: dict[tuple[str, str], dict[float, list[float | None]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    if ratings is not None:
-        for group, subset, human, judge in zip(
-            ratings.groups, ratings.subsets, ratings.human, ratings.judge, strict=True
-        ):
-            sides[group, subset][human].append(judge)
-    rated = [
-        RatedQuestion(
-            question_id=group,
-            domain=subset,
-            correct=tuple(found[1.0]),
-            incorrect=tuple(found[0.0]),
-        )
-        for (group, subset), found in sides.items()
-    ]
-    return rewardbench2.rewardbench2_report(rated, choices)
-
-
-def _reward_modelling(ratings: Ratings) -> Any:
-    prompts: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
-    for group, human, judge in zip(ratings.groups, ratings.human, ratings.judge, strict=True):
-        prompts[group].append((-human, judge))
-    return reward_modelling.reward_modelling_report(
-        [
-            reward_modelling.RankedResponses(
-                prompt_id=group,
-                human_ranks=tuple(rank for rank, _ in found),
-                scores=tuple(score for _, score in found),
-            )
-            for group, found in prompts.items()
-        ],
-        full_score=ratings.judge_scale[1],
-    )
+    def pair_scoring(self, glm: LengthGlm | None) -> OfPairs | None:
+        """Its figures of pairs; `glm` are a model's published coefficients, of AlpacaEval only."""
+        return self.of_pairs if glm is None else partial(score_alpaca_eval, glm=glm)
 
 
 BENCHMARKS: dict[str, Benchmark] = {
     "rewardbench": Benchmark(
         data_needed=rewardbench.DATA_NEEDED,
         of_pairs=lambda outcomes, _: rewardbench.rewardbench_report(outcomes),
+        coverage=rewardbench.coverage,
     ),
     "rewardbench2": Benchmark(
         data_needed=rewardbench2.DATA_NEEDED,
-        of_scores=lambda ratings: _rewardbench2((), ratings),
-        of_choices=_rewardbench2,
+        of_scores=lambda ratings: score_rewardbench2((), ratings),
+        of_choices=score_rewardbench2,
+        coverage=rewardbench2.coverage,
     ),
     "judgebench": Benchmark(
         data_needed=judgebench.DATA_NEEDED,
         of_pairs=lambda outcomes, _: judgebench.judgebench_report(outcomes),
+        coverage=judgebench.coverage,
     ),
     "llmbar": Benchmark(
         data_needed=llmbar.DATA_NEEDED,
         of_pairs=lambda outcomes, _: llmbar.llmbar_report(outcomes),
+        coverage=llmbar.coverage,
     ),
-    "mt_bench": Benchmark(data_needed=mt_bench.DATA_NEEDED, of_pairs=_mt_bench),
-    "rm_bench": Benchmark(data_needed=rm_bench.DATA_NEEDED, of_pairs=_rm_bench),
+    "mt_bench": Benchmark(
+        data_needed=mt_bench.DATA_NEEDED, of_pairs=score_mt_bench, meta_fields=MT_BENCH_FIELDS
+    ),
+    "rm_bench": Benchmark(
+        data_needed=rm_bench.DATA_NEEDED,
+        of_pairs=score_rm_bench,
+        meta_fields=RM_BENCH_FIELDS,
+        has_styles=True,
+        coverage=rm_bench.coverage,
+    ),
     "reward_modelling": Benchmark(
         data_needed=(
             "reward_modelling: score file with messages, response, score (people's, the higher the"
-            " better) and scale; several responses to each prompt"
+            " better) and scale; several responses to each prompt; the paper's are of"
+            " OpenAssistant/oasst1 on Hugging Face"
         ),
-        of_scores=_reward_modelling,
+        of_scores=score_reward_modelling,
     ),
     "head_to_head": Benchmark(
         data_needed=(
             "head_to_head: pair file with id, prompt, chosen (the model's response) and rejected"
-            " (the baseline's)"
+            " (the baseline's); of prompts of your own, none are published"
         ),
-        of_pairs=_head_to_head,
+        of_pairs=score_head_to_head,
         keeps_same=True,
     ),
     "alpaca_eval": Benchmark(
         data_needed=(
             "alpaca_eval: pair file with id, prompt, chosen (the model's response), rejected (the"
             " baseline's), and meta with difficulty, if the published ones are to be used; with"
-            " --coefficients FILE, those of the model in the published regression, none is fitted"
+            " --coefficients FILE, those of the model in the published regression, none is fitted;"
+            " published, one file a model, as tatsu-lab/alpaca_eval on Hugging Face"
         ),
-        of_pairs=_alpaca_eval,
+        of_pairs=score_alpaca_eval,
+        meta_fields=ALPACA_EVAL_FIELDS,
+        coverage=alpaca_eval.coverage,
         keeps_same=True,
     ),
 }
@@ -253,20 +139,18 @@ def get_benchmark(name: str) -> Benchmark:
 
 
 def benchmark_figures(
-    name: str, evaluated: Evaluated, coefficients: str | None = None
+    name: str, evaluated: Evaluated, glm: LengthGlm | None = None
 ) -> dict[str, ProtocolReport]:
     """The protocol's figures of every data set it can score, by data set.
 
-    `coefficients` is a file for `read_coefficients`, of `alpaca_eval` only.
+    `glm` are a model's published coefficients, of `alpaca_eval` only.
 
     Raises:
         ConfigError: there is no such protocol.
         DataError: no data set is of the kind it wants.
     """
     benchmark = get_benchmark(name)
-    of_pairs = benchmark.of_pairs
-    if coefficients is not None:
-        of_pairs = partial(_alpaca_eval, glm=read_coefficients(coefficients))
+    of_pairs = benchmark.pair_scoring(glm)
     figures: dict[str, ProtocolReport] = {}
     try:
         if of_pairs is not None:
@@ -283,3 +167,9 @@ def benchmark_figures(
     if not figures:
         raise DataError(f"none of the files is of the kind wanted; {benchmark.data_needed}")
     return figures
+
+
+def coverage_of(name: str, figures: ProtocolReport) -> Coverage | None:
+    """How much of the published benchmark its figures are of; None where no size is published."""
+    measure = get_benchmark(name).coverage
+    return None if measure is None else measure(figures)

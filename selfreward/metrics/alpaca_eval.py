@@ -37,7 +37,12 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from selfreward.metrics.protocols.coverage import Coverage
+
 FloatArray = npt.NDArray[np.float64]
+
+NUM_INSTRUCTIONS = 805
+"""Instructions of the benchmark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +252,12 @@ def alpaca_eval_report(
         mean_model_length=float(model.mean()),
         mean_baseline_length=float(baseline.mean()),
     )
+
+
+def coverage(report: AlpacaEvalReport) -> Coverage:
+    """How many of the 805 instructions were judged, failed readings among them."""
+    measured = {"all": report.n + report.num_failed}
+    return Coverage.of("AlpacaEval", "instructions", measured, {"all": NUM_INSTRUCTIONS})
 
 
 def _finite(values: npt.ArrayLike, name: str) -> FloatArray:

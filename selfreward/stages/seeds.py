@@ -26,12 +26,14 @@ from selfreward.records import (
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import write_rows, write_shards
+from selfreward.stages.labelled_rows import FileReading, names_of
 from selfreward.stages.scored import read_scored
 from selfreward.stages.sources import ROLES, clean_text, dropping, read_rows, to_instruction
 from selfreward.storage.shards import RowResult, ShardSummary, read_records
 
 HUMAN = ModelRef(name="human", iteration=0, fingerprint="human")
 """Who wrote the responses of the seeds."""
+_RANKED = FileReading(names=names_of("seeds.ranked"))
 
 
 def build_ift(
@@ -167,7 +169,7 @@ def build_ranked(
     rows: dict[str, ScoredResponse] = {}
     dropped: list[DroppedRow] = []
     for path in paths:
-        found, drops = read_scored(path, max_rows, max_chars)
+        found, drops = read_scored(path, max_rows, max_chars, reading=_RANKED)
         dropped += drops
         for row in found:
             if row.id in rows:

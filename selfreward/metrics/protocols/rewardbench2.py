@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from selfreward.metrics.best_of import BestOfOutcome
+from selfreward.metrics.protocols.coverage import Coverage
 from selfreward.metrics.protocols.rewardbench2_ties import (
     PUBLISHED_FAILED_RATING,
     RatedQuestion,
@@ -27,7 +28,8 @@ DATA_NEEDED: str = (
     " (Factuality, Precise IF, Math, Safety, Focus or Ties), prompt, chosen (list of the right"
     " responses), rejected (list of the wrong ones, three outside Ties); meta is not read; with"
     " --by choice, as published for judges that write, one reading names the best of four and only"
-    " Ties is rated, with --by ratings every response is rated alone"
+    " Ties is rated, with --by ratings every response is rated alone; published as"
+    " allenai/reward-bench-2 on Hugging Face, split test"
 )
 
 NUM_QUESTIONS: Mapping[str, int] = MappingProxyType(
@@ -167,3 +169,8 @@ def rewardbench2_report(
         missing=tuple(name for name, score in scores.domains.items() if score is None),
         unknown=tuple(sorted(set(ours) - set(NUM_QUESTIONS))),
     )
+
+
+def coverage(report: RewardBench2Report) -> Coverage:
+    """How many of the published questions were measured, by domain."""
+    return Coverage.of("RewardBench 2", "questions", report.num_questions, NUM_QUESTIONS)
