@@ -44,7 +44,9 @@ class ScorePairs:
     ) -> list[RowResult[PairScore]]:
         wanted = [self._requests(row) for row in rows]
         # Pairs may share responses: the nine of a prompt in three styles have six.
-        asked = {_text(request): request for found in wanted for request in found}
+        asked: dict[tuple[Conversation, str | None], GenerationRequest] = {}
+        for request in (request for found in wanted for request in found):
+            asked.setdefault(_text(request), request)
         answers = await generate(list(asked.values()))
         by_text = dict(zip(asked, answers, strict=True))
         return [
