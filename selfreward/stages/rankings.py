@@ -16,6 +16,7 @@ from selfreward.judging.filters import exact_key
 from selfreward.records import DroppedRow, DropReason, Instruction, derived_seed
 from selfreward.records_custom_llm import Ranking
 from selfreward.stages.labelled import write_rows
+from selfreward.stages.labelled_rows import has_lists
 from selfreward.stages.row_files import (
     SettingNames,
     Unreadable,
@@ -24,7 +25,6 @@ from selfreward.stages.row_files import (
     file_rows,
     guess_format,
 )
-from selfreward.stages.scored import has_lists
 from selfreward.stages.sources import (
     clean_text,
     dropping,

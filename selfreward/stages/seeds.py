@@ -26,6 +26,7 @@ from selfreward.records import (
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import write_rows, write_shards
+from selfreward.stages.labelled_rows import FileReading, names_of
 from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import read_scored
 from selfreward.stages.sources import ROLES, clean_text, dropping, read_rows, to_instruction
@@ -33,6 +34,7 @@ from selfreward.storage.shards import RowResult, ShardSummary, read_records
 
 HUMAN = ModelRef(name="human", iteration=0, fingerprint="human")
 """Who wrote the responses of the seeds."""
+_RANKED = FileReading(names=names_of("seeds.ranked"))
 
 
 def build_ift(
@@ -169,7 +171,7 @@ def build_ranked(
     dropped: list[DroppedRow] = []
     for path in paths:
         limit = None if max_rows is None else RowLimit(max_rows, whole_prompts=True)
-        found, drops = read_scored(path, limit, max_chars)
+        found, drops = read_scored(path, limit, max_chars, reading=_RANKED)
         dropped += drops
         for row in found:
             if row.id in rows:
