@@ -101,6 +101,7 @@ _Verdict = Annotated[str, typer.Option(help="greedy, sampled, or probability.")]
 _Columns = Annotated[
     list[str] | None, typer.Option("--column", help="ours=theirs, e.g. chosen=better_answer.")
 ]
+_Split = Annotated[str, typer.Option("--split", help="Split of a saved or Hugging Face dataset.")]
 _MaxRows = Annotated[
     int | None, typer.Option(help="So many rows of each file, drawn alike for every judge.")
 ]
@@ -129,17 +130,25 @@ def evaluate(
     orders: _Orders = "both",
     verdict: _Verdict = "greedy",
     column: _Columns = None,
+    split: _Split = "train",
     max_rows: _MaxRows = None,
     work: _Work = None,
     form: _Format = "table",
     out: _Out = None,
 ) -> None:
     """Measure a judge on labelled pairs and scored responses, both orders, with its biases."""
-    from selfreward.evaluation.benchmarks import BENCHMARKS, benchmark_figures, get_benchmark
+    from selfreward.evaluation.alpaca_eval import read_coefficients
+    from selfreward.evaluation.benchmarks import (
+        BENCHMARKS,
+        benchmark_figures,
+        coverage_of,
+        get_benchmark,
+    )
     from selfreward.evaluation.judges import parse_judge
     from selfreward.evaluation.reports import with_protocol
     from selfreward.loops.evaluate import evaluate_judge
-    from selfreward.loops.evaluate_request import asked_by, make_request, recipe_of
+    from selfreward.loops.evaluate_options import asked_by, make_request
+    from selfreward.loops.evaluate_request import recipe_of
     from selfreward.metrics.intervals import Resampling
     from selfreward.reports.evaluation import write_evaluation
 
@@ -164,10 +173,12 @@ def evaluate(
         max_rows=max_rows,
         work=work,
         by=asked_by(judge, benchmark, by),
-        keep_same=protocol is not None and protocol.keeps_same,
-        whole_prompts=protocol is not None,
+        benchmark=benchmark,
+        glm=None if coefficients is None else read_coefficients(coefficients),
+        split=split,
     )
-    found = evaluate_judge(request, _display(form))
+    display = _display(form)
+    found = evaluate_judge(request, display)
     recipe = recipe_of(parse_judge(judge), request)
     report = found.report(recipe.evaluation, recipe.loop.seed)
     if benchmark is not None:
@@ -176,10 +187,14 @@ def evaluate(
             num_samples=recipe.evaluation.bootstrap_samples,
             seed=recipe.loop.seed,
         )
-        scored = benchmark_figures(benchmark, found, coefficients, resampling)
+        scored = benchmark_figures(benchmark, found, request.glm, resampling)
         for name, figures in scored.items():
             section = next(s for s in ("data", "choices", "scores") if name in report[s])
-            report[section][name] = with_protocol(report[section][name], benchmark, figures)
+            coverage = coverage_of(benchmark, figures)
+            of_set = report[section][name]
+            report[section][name] = with_protocol(of_set, benchmark, figures, coverage)
+            if coverage is not None and not coverage.is_complete:
+                display.line(coverage.line(of_set["dropped"]))
     write_evaluation(report, form, out)
 
 
@@ -194,6 +209,7 @@ def compare(
     orders: _Orders = "both",
     verdict: _Verdict = "greedy",
     column: _Columns = None,
+    split: _Split = "train",
     max_rows: _MaxRows = None,
     work: _Work = None,
     form: _Format = "table",
@@ -201,7 +217,7 @@ def compare(
 ) -> None:
     """Compare judge B with judge A on the same pairs: difference, interval, p, biases."""
     from selfreward.loops.compare import compare as compare_judges
-    from selfreward.loops.evaluate_request import make_request
+    from selfreward.loops.evaluate_options import make_request
     from selfreward.reports.evaluation import write_comparison
 
     request = make_request(
@@ -215,6 +231,7 @@ def compare(
         columns=column or (),
         max_rows=max_rows,
         work=work,
+        split=split,
     )
     write_comparison(compare_judges(judge_a, judge_b, request, _display(form)), form, out)
 

@@ -24,6 +24,7 @@ SLOW_FILES = (
     "test_serving_ray",
     "test_training_trainer",
     "test_evaluate",
+    "test_evaluate_benchmarks",
     "test_training_parallel",
     "test_training_online_job",
     "test_training_online_loop",

@@ -11,25 +11,13 @@ from typing import Any, ClassVar
 import pytest
 from scipy.stats import spearmanr
 
-from selfreward import cli
+from tests.evaluate_tools import SCRIPTED, Command, jsonl, make_classifier, pair
 
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.timeout(300),
     pytest.mark.usefixtures("local_ray"),
 ]
-
-SCRIPTED = ["engine.kind=scripted", "engine.num_cpus=0.5", "judge.rubric=pairwise_verdict_only"]
-
-
-def jsonl(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-def pair(number: int, chosen: str, rejected: str, **more: Any) -> dict[str, Any]:
-    turns = [{"role": "user", "content": f"Ask number {number}"}]
-    return {"id": f"p{number}", "prompt": turns, "chosen": chosen, "rejected": rejected, **more}
 
 
 @pytest.fixture(scope="module")
@@ -46,37 +34,6 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
         for i in range(120)
     ]
     return jsonl(tmp_path_factory.mktemp("data") / "pairs.jsonl", rows)
-
-
-class Command:
-    """Runs the command line in this process; what it prints is read as JSON."""
-
-    def __init__(self, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self._capsys, self._monkeypatch = folder, capsys, monkeypatch
-
-    def run(self, *arguments: str) -> str:
-        self._monkeypatch.chdir(self.folder)
-        self._monkeypatch.setattr("sys.argv", ["selfreward", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out = self._capsys.readouterr()
-        assert stop.value.code == 0, out.err
-        return str(out.out)
-
-    def evaluate(self, judge: str, *arguments: str) -> dict[str, Any]:
-        out = self.run("evaluate", "--judge", judge, "--format", "json", *arguments)
-        report: dict[str, Any] = json.loads(out)
-        return report
-
-    def line(self, *arguments: str) -> str:
-        """The one line of a mistake."""
-        self._monkeypatch.chdir(self.folder)
-        self._monkeypatch.setattr("sys.argv", ["selfreward", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        assert stop.value.code == 2
-        # Ray's own loggers may complain about the stream that this test has taken away.
-        return str(self._capsys.readouterr().err.strip().splitlines()[-1])
 
 
 @pytest.fixture
@@ -162,17 +119,6 @@ def test_likelihoods_of_the_seed_model(command: Command, pairs: str, tiny_model:
         assert report["data"]["pairs"]["accuracy"] == 1.0, variant
     # The sum of log-probabilities favours the shorter answer even where it is the worse one.
     assert command.evaluate("baseline:likelihood-sum", *base)["macro"]["accuracy"] < 1.0
-
-
-def make_classifier(tiny_model: Path, folder: Path) -> Path:
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=1)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
-    return folder
 
 
 def rewards_of(folder: Path, answers: list[tuple[list[dict[str, str]], str]]) -> list[float]:

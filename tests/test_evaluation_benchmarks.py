@@ -2,6 +2,7 @@
 preferences, difficulties and published coefficients."""
 
 import json
+from collections.abc import Mapping
 from math import log
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import pytest
 
 from selfreward.errors import DataError
-from selfreward.evaluation.benchmarks import BENCHMARKS, benchmark_figures
+from selfreward.evaluation.alpaca_eval import read_coefficients
+from selfreward.evaluation.benchmarks import BENCHMARKS, benchmark_figures, coverage_of
 from selfreward.evaluation.evaluated import Evaluated
 from selfreward.evaluation.reports import with_protocol
+from selfreward.metrics.length_glm import LengthGlm
 from selfreward.metrics.pairwise import PairOutcome
+from selfreward.metrics.protocols.llmbar import NUM_PAIRS as LLMBAR_PAIRS
+from selfreward.metrics.protocols.rewardbench import NUM_PAIRS as REWARDBENCH_PAIRS
 from selfreward.records import Outcome, Verdict
 
 FIRST = Verdict(outcome=Outcome.CHOICE, choice="first")
@@ -43,7 +48,7 @@ def scored(
     name: str,
     outcomes: list[PairOutcome],
     meta: dict[str, dict[str, Any]] | None = None,
-    coefficients: str | None = None,
+    glm: LengthGlm | None = None,
 ) -> dict[str, Any]:
     found = Evaluated(
         judge="j",
@@ -57,7 +62,8 @@ def scored(
         work="w",
     )
     plain = {"overall": 0.123, "sections": {}}
-    return with_protocol(plain, name, benchmark_figures(name, found, coefficients)["d"])
+    figures = benchmark_figures(name, found, glm)["d"]
+    return with_protocol(plain, name, figures, coverage_of(name, figures))
 
 
 def test_judgebench_by_category_in_both_scorings() -> None:
@@ -143,13 +149,111 @@ def test_published_coefficients_take_the_place_of_a_fit(tmp_path: Path) -> None:
     path.write_text(json.dumps({"model": log(3), "length": 2.0, "difficulty": 1.0}))
     meta = {"a": {"difficulty": 0.0}, "b": {"difficulty": -log(3)}}
     # sigmoid(log 3) = 0.75 and sigmoid(log 3 - log 3) = 0.5: 0.625 in the mean.
-    found = scored("alpaca_eval", rows, meta, str(path))
+    found = scored("alpaca_eval", rows, meta, read_coefficients(str(path)))
     assert found["overall"] == pytest.approx(0.625)
     path.write_text(json.dumps({"theta": 1}))
     with pytest.raises(DataError, match="object of model, length, difficulty"):
-        scored("alpaca_eval", rows, meta, str(path))
+        read_coefficients(str(path))
+    path.write_text("{")
+    with pytest.raises(DataError, match=r"--coefficients: .*glm\.json is not JSON"):
+        read_coefficients(str(path))
+    with pytest.raises(DataError, match=r"--coefficients: no file at .*none\.json"):
+        read_coefficients(f"{tmp_path}/none.json")
+
+
+MT_BENCH_META = {
+    "question_id": 81,
+    "turn": "1",
+    "chosen_model": "x",
+    "rejected_model": "y",
+    "votes_chosen": 2.0,
+    "votes_rejected": "0",
+}
+
+
+def test_numbers_of_meta_may_be_text_or_parquets_floats() -> None:
+    found = scored("mt_bench", [pair("a", "s", FIRST, SECOND)], {"a": MT_BENCH_META})
+    # Two votes on the first turn, and the judge agrees with both.
+    assert found["protocol"]["turn_1"]["num_published"] == 2
+    assert found["overall"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "meta", "said"),
+    [
+        ("mt_bench", {"votes_chosen": None}, "votes_chosen is null and should be a whole number"),
+        ("mt_bench", {"votes_chosen": 1.5}, "votes_chosen is 1.5 and should be a whole number"),
+        ("mt_bench", {"votes_rejected": -1}, "votes_rejected is -1 and should be a whole number"),
+        ("mt_bench", {"question_id": [81]}, r"question_id is \[81\] and should be a text"),
+        ("mt_bench", {"chosen_model": None}, "chosen_model is null and should be a text"),
+        ("mt_bench", {"turn": 3}, "turn is 3 and should be 1 or 2"),
+        ("mt_bench", {"turn": True}, "turn is True and should be 1 or 2"),
+        ("alpaca_eval", {"difficulty": [1.0]}, r"difficulty is \[1.0\] and should be a number"),
+        ("alpaca_eval", {"difficulty": "nan"}, "difficulty is 'nan' and should be a number"),
+        ("rm_bench", {"chosen_style": "fancy"}, "chosen_style is 'fancy' and should be one of"),
+    ],
+)
+def test_a_field_of_meta_of_another_type_is_named(
+    name: str, meta: dict[str, Any], said: str
+) -> None:
+    styles = {"chosen_style": "concise", "rejected_style": "concise"}
+    with pytest.raises(DataError, match=rf"a: meta\.{said}"):
+        scored(name, [pair("a", "s", FIRST, SECOND)], {"a": MT_BENCH_META | styles | meta})
+
+
+def test_a_field_that_is_missing_is_named() -> None:
+    with pytest.raises(DataError, match="meta lacks question_id, turn, chosen_model"):
+        scored("mt_bench", [pair("a", "s", FIRST, SECOND)])
+
+
+def whole(counts: Mapping[str, int]) -> list[PairOutcome]:
+    return [
+        pair(f"{name}/{number}", name, FIRST, SECOND)
+        for name, count in counts.items()
+        for number in range(count)
+    ]
+
+
+def test_how_much_of_the_benchmark_was_measured() -> None:
+    rows = whole(REWARDBENCH_PAIRS)
+    full = scored("rewardbench", rows)["protocol"]
+    assert (full["expected"], full["measured"], full["is_complete"]) == (2985, 2985, True)
+    # Five pairs of the last subset, hep-rust with 164, were too long for the judge.
+    part = scored("rewardbench", rows[:-5])
+    assert part["overall"] == 1.0
+    found = part["protocol"]
+    assert (found["expected"], found["measured"], found["is_complete"]) == (2985, 2980, False)
+    assert found["incomplete"] == {"hep-rust": (159, 164)}
+    assert scored("llmbar", whole(LLMBAR_PAIRS))["protocol"]["is_complete"]
+    # A subset that is not LLMBar's makes no pair of it.
+    odd = scored("llmbar", whole({**LLMBAR_PAIRS, "Manual": 45, "other": 1}))["protocol"]
+    assert (odd["measured"], odd["expected"], odd["is_complete"]) == (418, 419, False)
+    assert "expected" not in scored("head_to_head", rows[:3])["protocol"]
+
+
+def test_the_splits_of_judgebench_have_sizes_of_their_own() -> None:
+    gpt = whole({"mmlu-pro-law": 154, "livebench-reasoning": 98, "livebench-math": 56, "code": 42})
+    sizes = [
+        tuple(scored("judgebench", rows)["protocol"][k] for k in ("measured", "expected"))
+        for rows in (gpt, gpt[:270], gpt[:300])
+    ]
+    assert sizes == [(350, 350), (270, 270), (300, 350)]
 
 
 def test_every_benchmark_says_what_it_wants() -> None:
     for name, benchmark in BENCHMARKS.items():
         assert benchmark.data_needed.startswith(f"{name}: ")
+
+
+def test_every_published_benchmark_says_where_its_file_is() -> None:
+    for name, place in {
+        "rewardbench": "allenai/reward-bench on Hugging Face, split filtered",
+        "rewardbench2": "allenai/reward-bench-2 on Hugging Face, split test",
+        "judgebench": "ScalerLab/JudgeBench on Hugging Face",
+        "llmbar": "princeton-nlp/LLMBar",
+        "mt_bench": "lmsys/mt_bench_human_judgments on Hugging Face",
+        "rm_bench": "THU-KEG/RM-Bench on Hugging Face",
+        "reward_modelling": "OpenAssistant/oasst1 on Hugging Face",
+        "alpaca_eval": "tatsu-lab/alpaca_eval on Hugging Face",
+    }.items():
+        assert place in BENCHMARKS[name].data_needed

@@ -15,7 +15,7 @@ from selfreward.engines.protocol import GenerationRequest
 from selfreward.errors import ConfigError
 from selfreward.evaluation import benchmarks
 from selfreward.loops import evaluate
-from selfreward.loops.evaluate_request import asked_by
+from selfreward.loops.evaluate_options import asked_by
 from selfreward.loops.steps import Run
 from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.intervals import DEFAULT_RESAMPLING

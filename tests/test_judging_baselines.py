@@ -85,12 +85,23 @@ def test_the_coin_is_fair_and_depends_on_pair_order_and_seed() -> None:
         (-math.inf, -math.inf, ("first", "first")),
     ],
 )
-def test_the_higher_score_is_chosen(
+def test_the_higher_score_is_chosen_and_of_equal_ones_the_first_is_guessed(
     chosen_score: float, rejected_score: float, expected: tuple[str, str]
 ) -> None:
-    verdicts = [verdict_of_scores(chosen_score, rejected_score, p) for p in Position]
+    verdicts = [verdict_of_scores(chosen_score, rejected_score, p, guesses=True) for p in Position]
     assert (verdicts[0].choice, verdicts[1].choice) == expected
     assert [v.probability_first for v in verdicts] == [None, None]
+
+
+@pytest.mark.parametrize("score", [1.5, -math.inf])
+def test_equal_scores_are_a_tie_in_both_orders(score: float) -> None:
+    verdicts = [verdict_of_scores(score, score, p) for p in Position]
+    assert verdicts == [Verdict(outcome=Outcome.TIE)] * 2
+    outcome = PairOutcome(
+        pair_id="p", subset="s", chosen_first=verdicts[0], rejected_first=verdicts[1]
+    )
+    found = pairwise_report([outcome])
+    assert (found.accuracy, found.tie_rate) == (0.0, 1.0), "a tie is not right, nor half right"
 
 
 @pytest.mark.parametrize("difference", [0.0, 1.5, -3.0, 50.0, -50.0, 1000.0, -1000.0])
@@ -106,6 +117,6 @@ def test_the_probability_at_its_edges() -> None:
     verdict = verdict_of_scores(math.log(3), 0, Position.CHOSEN_FIRST, with_probability=True)
     assert verdict.probability_first == pytest.approx(0.75)
     equal = verdict_of_scores(math.inf, math.inf, Position.REJECTED_FIRST, with_probability=True)
-    assert equal == Verdict(outcome=Outcome.CHOICE, choice="first", probability_first=0.5)
+    assert equal == Verdict(outcome=Outcome.TIE, probability_first=0.5)
     with pytest.raises(ValueError, match="nan"):
         verdict_of_scores(math.nan, 0.0, Position.CHOSEN_FIRST)

@@ -27,9 +27,7 @@ from selfreward.metrics.protocols.rm_bench import (
     DOMAINS,
     STYLES,
     StyledPair,
-    StyledScores,
     rm_bench_from_pairs,
-    rm_bench_from_scores,
 )
 from selfreward.records import Outcome
 from selfreward.records_scores import SlotVerdict
@@ -137,16 +135,6 @@ def rm_bench(is_right: Sequence[bool]) -> Figures:
     return report.headline(), report.overall_ci
 
 
-def rm_bench_scores(is_right: Sequence[bool]) -> Figures:
-    scores = [
-        StyledScores(id=str(n), domain=domain, chosen=(2.0,) * 3, rejected=(1.0 if r else 3.0,) * 3)
-        for domain in DOMAINS
-        for n, r in enumerate(is_right)
-    ]
-    report = rm_bench_from_scores(scores)
-    return report.headline(), report.overall_ci
-
-
 def rewardbench2(is_right: Sequence[bool]) -> Figures:
     choices = [
         BestOfOutcome(
@@ -181,7 +169,6 @@ PROTOCOLS = [
     llmbar,
     mt_bench,
     rm_bench,
-    rm_bench_scores,
     rewardbench2,
 ]
 

@@ -3,16 +3,17 @@ import json
 import numpy as np
 import pytest
 
+from selfreward.judging.baselines import verdict_of_scores
 from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.protocols.rm_bench import (
     DOMAINS,
     STYLES,
+    RMBenchReport,
     StyledPair,
-    StyledScores,
+    coverage,
     rm_bench_from_pairs,
-    rm_bench_from_scores,
 )
-from selfreward.records import Outcome, Verdict
+from selfreward.records import Outcome, Position, Verdict
 
 FIRST = Verdict(outcome=Outcome.CHOICE, choice="first")
 SECOND = Verdict(outcome=Outcome.CHOICE, choice="second")
@@ -21,8 +22,22 @@ UNPARSED = Verdict(outcome=Outcome.UNPARSED)
 Three = tuple[float | None, float | None, float | None]
 
 
-def scored(chosen: Three, rejected: Three, domain: str = "chat") -> StyledScores:
-    return StyledScores(id="1", domain=domain, chosen=chosen, rejected=rejected)
+def scored(chosen: Three, rejected: Three, domain: str = "chat") -> list[StyledPair]:
+    """The nine pairs of a prompt by a scorer's verdicts; a score of None failed."""
+
+    def verdict(a: float | None, b: float | None, position: Position) -> Verdict:
+        return UNPARSED if a is None or b is None else verdict_of_scores(a, b, position)
+
+    first, second = Position
+    return [
+        styled(row, column, verdict(a, b, first), verdict(a, b, second), domain)
+        for row, a in enumerate(chosen)
+        for column, b in enumerate(rejected)
+    ]
+
+
+def report_of(prompts: list[list[StyledPair]]) -> RMBenchReport:
+    return rm_bench_from_pairs([pair for prompt in prompts for pair in prompt])
 
 
 def styled(row: int, column: int, a: Verdict, b: Verdict, domain: str = "chat") -> StyledPair:
@@ -31,7 +46,7 @@ def styled(row: int, column: int, a: Verdict, b: Verdict, domain: str = "chat") 
 
 
 def test_a_model_that_scores_style_alone_is_easy_right_and_hard_wrong() -> None:
-    chat = rm_bench_from_scores([scored((1, 2, 3), (1, 2, 3))]).domains["chat"]
+    chat = report_of([scored((1, 2, 3), (1, 2, 3))]).domains["chat"]
     # Chosen fancier than rejected is right, the same style ties, which is not right.
     assert chat.matrix == ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.0))
     assert (chat.easy, chat.normal, chat.hard) == (1.0, 0.0, 0.0)
@@ -39,9 +54,9 @@ def test_a_model_that_scores_style_alone_is_easy_right_and_hard_wrong() -> None:
 
 
 def test_the_matrix_by_hand() -> None:
-    chat = rm_bench_from_scores(
-        [scored((2, 3, 4), (1.5, 2.5, 3.5)), scored((5, 5, 5), (4, 6, None))]
-    ).domains["chat"]
+    chat = report_of([scored((2, 3, 4), (1.5, 2.5, 3.5)), scored((5, 5, 5), (4, 6, None))]).domains[
+        "chat"
+    ]
     # First prompt: 2 beats 1.5; 3 beats 1.5 and 2.5; 4 beats all. Second: only column 0 is beaten,
     # the failed score is not.
     assert chat.matrix == ((1.0, 0.0, 0.0), (1.0, 0.5, 0.0), (1.0, 0.5, 0.5))
@@ -59,7 +74,7 @@ def test_the_triangles_agree_with_numpy_on_random_scores() -> None:
         scored(tuple(map(float, c)), tuple(map(float, r)), DOMAINS[i % 4])  # type: ignore[arg-type]
         for i, (c, r) in enumerate(zip(chosen, rejected, strict=True))
     ]
-    report = rm_bench_from_scores(prompts)
+    report = report_of(prompts)
     averages: list[float] = []
     for index, domain in enumerate(DOMAINS):
         wins = chosen[index::4, :, None] > rejected[index::4, None, :]
@@ -78,7 +93,7 @@ def test_the_triangles_agree_with_numpy_on_random_scores() -> None:
 
 
 def test_both_parts_of_safety_are_pooled() -> None:
-    report = rm_bench_from_scores(
+    report = report_of(
         [
             scored((1, 1, 1), (0, 0, 0), "safety-refuse"),
             scored((1, 1, 1), (0, 0, 0), "safety-refuse"),
@@ -118,5 +133,14 @@ def test_misshapen_input_is_refused() -> None:
         rm_bench_from_pairs(
             [StyledPair(chosen_style="fancy", rejected_style="concise", outcome=outcome)]
         )
-    with pytest.raises(ValueError, match="three chosen"):
-        rm_bench_from_scores([scored((1, 2), (1, 2, 3))])  # type: ignore[arg-type]
+
+
+def test_a_part_of_the_published_prompts_is_told() -> None:
+    found = coverage(report_of([scored((1, 2, 3), (0, 1, 2)), scored((1, 2, 3), (0, 1, 2), "x")]))
+    # 129 + 529 + 228 + 441 prompts of nine comparisons each; those of no domain count nowhere.
+    assert (found.expected, found.measured, found.is_complete) == (11_943, 9, False)
+    assert found.incomplete["chat"] == (9, 1161)
+    assert found.line({"too_long": 3}) == (
+        "RM-Bench: 9 of 11,943 comparisons measured; the overall is not comparable"
+        " (dropped: too_long 3)"
+    )

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.records import DroppedRow, DropReason, Instruction, ResponsePair
 from selfreward.stages.labelled import build_labelled
+from selfreward.stages.labelled_rows import LABELLED
 from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import read_scored
 from selfreward.stages.sources import SAMPLE, check_columns, read_rows, to_instruction
@@ -433,3 +436,55 @@ def test_a_labelled_file_without_pairs_is_an_error(
 ) -> None:
     with pytest.raises(DataError, match=said):
         label(tmp_path, rows)
+
+
+# --- files as benchmarks are published -----------------------------------------------------------
+
+
+def test_a_json_file_may_be_one_array(tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "chosen": "good", "rejected": f"bad {n}"} for n in range(2)]
+    path = tmp_path / "rows.json"
+    for text in (json.dumps(rows), json.dumps(rows, indent=2), lines(rows)):
+        path.write_text(text)
+        assert list(read_rows(PoolConfig(path=str(path)))) == rows
+    path.write_text("[1, {}]")
+    with pytest.raises(DataError, match=r"rows\.json, row 1: a int, not an object"):
+        list(read_rows(PoolConfig(path=str(path))))
+    path.write_text('[{"prompt": ')
+    with pytest.raises(DataError, match=r"rows\.json, line 1: not JSON"):
+        list(read_rows(PoolConfig(path=str(path))))
+
+
+def test_meta_that_is_the_text_of_an_object_is_that_object(tmp_path: Path) -> None:
+    row = {"prompt": "Hi", "chosen": "good", "rejected": "bad"}
+    metas: list[Any] = [{"b": 1, "a": "x"}, '{"b": 1, "a": "x"}', "plain", "[1]", None]
+    rows = [{**row, "prompt": f"Q{n}", "meta": meta} for n, meta in enumerate(metas)]
+    pairs, _, _ = label(tmp_path, rows)
+    assert [p.meta for p in pairs] == ['{"a": "x", "b": 1}'] * 2 + ['"plain"', '"[1]"', None]
+
+
+def test_a_row_of_styles_is_nine_pairs(tmp_path: Path) -> None:
+    lists = {"chosen": ["a", "aa", "aaa"], "rejected": ["b", "bb", "a"], "domain": "math"}
+    rows = [{"id": n, "prompt": f"Q{n}"} | lists for n in range(3)]
+    reading = replace(LABELLED, styled=True)
+    pairs, dropped, _ = label(tmp_path, rows, reading=reading)
+    # Of each row one pair has two equal responses.
+    assert len(pairs) == 24 and [d.reason.value for d in dropped] == ["same_response"] * 3
+    assert {p.corruption for p in pairs} == {"math"}
+    shown = [(p.chosen, p.rejected, json.loads(p.meta)) for p in pairs[:2]]
+    assert shown == [
+        ("a", "b", {"chosen_style": "concise", "rejected_style": "concise"}),
+        ("a", "bb", {"chosen_style": "concise", "rejected_style": "detailed_plain"}),
+    ]
+
+
+def test_a_limit_on_rows_of_styles_draws_prompts_with_all_their_pairs(tmp_path: Path) -> None:
+    lists = {"chosen": ["a", "aa", "aaa"], "rejected": ["b", "bb", "bbb"]}
+    rows = [{"prompt": f"Q{n}"} | lists for n in range(9)]
+    reading = replace(LABELLED, styled=True)
+    for limit in (RowLimit(3), RowLimit(3, whole_prompts=True)):
+        pairs, _, _ = label(tmp_path, rows, reading=reading, limit=limit)
+        drawn = Counter(pair.messages[0].content for pair in pairs)
+        assert list(drawn.values()) == [9, 9, 9]
+        # Not the first ones of the file.
+        assert set(drawn) != {"Q0", "Q1", "Q2"}

@@ -1,10 +1,11 @@
 """AlpacaEval 2 of pairs that a judge read: preferences, difficulties, published coefficients."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 from selfreward.errors import DataError
+from selfreward.evaluation.meta_fields import OPTIONAL_NUMBER, Meta, uneven, values_of
 from selfreward.judging.voting import combine_orders
 from selfreward.metrics.alpaca_eval import AlpacaEvalReport, alpaca_eval_report
 from selfreward.metrics.intervals import Resampling
@@ -13,27 +14,30 @@ from selfreward.metrics.pairwise import PairOutcome, chosen_probabilities, promp
 from selfreward.records import Outcome
 from selfreward.storage import files
 
+ALPACA_EVAL_FIELDS = {"difficulty": OPTIONAL_NUMBER}
 
-def alpaca_eval_of(
+
+def score_alpaca_eval(
     outcomes: Sequence[PairOutcome],
-    meta: Mapping[str, Mapping[str, Any]],
+    meta: Meta,
     resampling: Resampling,
     glm: LengthGlm | None = None,
 ) -> AlpacaEvalReport:
-    """The report of pairs whose chosen response is the model's; `meta` is by pair id.
+    """The report of pairs whose chosen response is the model's.
 
     With `glm`, the published coefficients of the model, no regression is fitted.
 
     Raises:
-        DataError: some pairs have a difficulty and others none.
+        DataError: a difficulty is no number, or some pairs have one and others none.
     """
-    found = [meta.get(o.pair_id, {}).get("difficulty") for o in outcomes]
-    difficulties = [float(d) for d in found if d is not None]
-    if difficulties and len(difficulties) < len(found):
-        raise DataError(
-            f"{len(found) - len(difficulties)} of {len(found)} pairs have no meta.difficulty: give"
-            " it to all of them or to none"
-        )
+    problem = uneven([meta.get(o.pair_id, {}) for o in outcomes], ALPACA_EVAL_FIELDS)
+    if problem is not None:
+        raise DataError(problem)
+    found = [
+        values_of(meta, o.pair_id, ALPACA_EVAL_FIELDS, "alpaca_eval")["difficulty"]
+        for o in outcomes
+    ]
+    difficulties = [d for d in found if d is not None]
     return alpaca_eval_report(
         [_preference(o) for o in outcomes],
         [o.chosen_length or 0 for o in outcomes],
@@ -49,10 +53,15 @@ def read_coefficients(path: str) -> LengthGlm:
     """Reads a model's coefficients in AlpacaEval's regression, a JSON object of numbers.
 
     Raises:
-        DataError: the file holds something else.
-        UserError: it cannot be read.
+        DataError: there is no such file, or it holds something else.
+        StorageError: it cannot be read.
     """
-    found = files.read_json(path)
+    try:
+        found = json.loads(files.read_bytes(path))
+    except FileNotFoundError:
+        raise DataError(f"--coefficients: no file at {path}") from None
+    except ValueError:
+        raise DataError(f"--coefficients: {path} is not JSON") from None
     wanted = [f.name for f in fields(LengthGlm)]
     if not isinstance(found, dict) or not set(found) <= set(wanted) or "model" not in found:
         raise DataError(f"{path}: coefficients are an object of {', '.join(wanted)}, not {found!r}")

@@ -3,20 +3,29 @@
 Each entry says in one line which file it wants and turns an evaluation of that file into figures.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from selfreward.errors import ConfigError, DataError
-from selfreward.evaluation.alpaca_eval import alpaca_eval_of, read_coefficients
+from selfreward.evaluation.alpaca_eval import ALPACA_EVAL_FIELDS, score_alpaca_eval
+from selfreward.evaluation.benchmark_scoring import (
+    MT_BENCH_FIELDS,
+    RM_BENCH_FIELDS,
+    score_head_to_head,
+    score_mt_bench,
+    score_reward_modelling,
+    score_rewardbench2,
+    score_rm_bench,
+)
 from selfreward.evaluation.evaluated import Evaluated, Ratings
+from selfreward.evaluation.meta_fields import Meta, MetaField
 from selfreward.evaluation.reports import ProtocolReport
-from selfreward.metrics import reward_modelling
+from selfreward.metrics import alpaca_eval
 from selfreward.metrics.best_of import BestOfOutcome
-from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
 from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
+from selfreward.metrics.length_glm import LengthGlm
 from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.protocols import (
     judgebench,
@@ -26,10 +35,9 @@ from selfreward.metrics.protocols import (
     rewardbench2,
     rm_bench,
 )
-from selfreward.metrics.protocols.rewardbench2_ties import RatedQuestion
+from selfreward.metrics.protocols.coverage import Coverage
 
-Meta = Mapping[str, dict[str, Any]]
-"""By pair id: the `meta` of the file's row."""
+OfPairs = Callable[[list[PairOutcome], Meta, Resampling], ProtocolReport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,113 +45,29 @@ class Benchmark:
     """A protocol: what it wants, and its figures of one data set."""
 
     data_needed: str
-    of_pairs: Callable[[list[PairOutcome], Meta, Resampling], ProtocolReport] | None = None
+    of_pairs: OfPairs | None = None
     of_scores: Callable[[Ratings, Resampling], ProtocolReport] | None = None
     of_choices: (
         Callable[[Sequence[BestOfOutcome], Ratings | None, Resampling], ProtocolReport] | None
     ) = None
     """Where its questions can be asked as one choice; with the ratings of what cannot."""
+    meta_fields: Mapping[str, MetaField] = field(default_factory=dict)
+    """What it reads of a pair's `meta`."""
     keeps_same: bool = False
     """Whether two equal responses are a row of it, a draw of two models; elsewhere they are not."""
+    has_styles: bool = False
+    """Whether lists of three responses are rows of it, each nine pairs."""
+    coverage: Callable[[Any], Coverage] | None = None
+    """How much of what is published its figures are of; None where no size is published."""
 
+    @property
+    def kind(self) -> str:
+        """The kind of file it reads."""
+        return "scores" if self.of_pairs is None else "pairs"
 
-def _mt_bench(outcomes: list[PairOutcome], meta: Meta, resampling: Resampling) -> Any:
-    votes = {
-        o.pair_id: mt_bench.HumanVotes(
-            **_wanted(
-                meta,
-                o.pair_id,
-                ("question_id", "turn", "chosen_model", "rejected_model"),
-                ("votes_chosen", "votes_rejected"),
-                mt_bench.DATA_NEEDED,
-            )
-        )
-        for o in outcomes
-    }
-    return mt_bench.mt_bench_from_pairs(outcomes, votes, resampling)
-
-
-def _rm_bench(outcomes: list[PairOutcome], meta: Meta, resampling: Resampling) -> Any:
-    pairs = [
-        rm_bench.StyledPair(
-            **_wanted(
-                meta, o.pair_id, ("chosen_style", "rejected_style"), (), rm_bench.DATA_NEEDED
-            ),
-            outcome=o,
-        )
-        for o in outcomes
-    ]
-    return rm_bench.rm_bench_from_pairs(pairs, resampling)
-
-
-def _wanted(
-    meta: Meta, pair_id: str, keys: tuple[str, ...], counts: tuple[str, ...], needed: str
-) -> dict[str, Any]:
-    row = meta.get(pair_id, {})
-    missing = [key for key in (*keys, *counts) if key not in row]
-    if missing:
-        raise DataError(f"meta of a pair lacks {', '.join(missing)}; {needed}")
-    numbers = {key: int(row[key]) for key in counts}
-    said = {key: row[key] if key == "turn" else str(row[key]) for key in keys}
-    return said | numbers
-
-
-def _head_to_head(outcomes: list[PairOutcome], _: Meta, resampling: Resampling) -> Any:
-    games = [
-        HeadToHeadOutcome(
-            prompt_id=o.prompt,
-            model_first=o.chosen_first,
-            baseline_first=o.rejected_first,
-            model_length=o.chosen_length or 0,
-            baseline_length=o.rejected_length or 0,
-        )
-        for o in outcomes
-        if o.chosen_first is not None and o.rejected_first is not None
-    ]
-    if len(games) < len(outcomes):
-        raise ConfigError("head_to_head reads both orders: leave out --orders random")
-    return head_to_head_report(games, **asdict(resampling))
-
-
-def _rewardbench2(
-    choices: Sequence[BestOfOutcome], ratings: Ratings | None, resampling: Resampling
-) -> Any:
-    sides: dict[tuple[str, str], dict[float, list[float | None]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    if ratings is not None:
-        for group, subset, human, judge in zip(
-            ratings.groups, ratings.subsets, ratings.human, ratings.judge, strict=True
-        ):
-            sides[group, subset][human].append(judge)
-    rated = [
-        RatedQuestion(
-            question_id=group,
-            domain=subset,
-            correct=tuple(found[1.0]),
-            incorrect=tuple(found[0.0]),
-        )
-        for (group, subset), found in sides.items()
-    ]
-    return rewardbench2.rewardbench2_report(rated, choices, resampling)
-
-
-def _reward_modelling(ratings: Ratings, resampling: Resampling) -> Any:
-    prompts: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
-    for group, human, judge in zip(ratings.groups, ratings.human, ratings.judge, strict=True):
-        prompts[group].append((-human, judge))
-    return reward_modelling.reward_modelling_report(
-        [
-            reward_modelling.RankedResponses(
-                prompt_id=group,
-                human_ranks=tuple(rank for rank, _ in found),
-                scores=tuple(score for _, score in found),
-            )
-            for group, found in prompts.items()
-        ],
-        full_score=ratings.judge_scale[1],
-        **asdict(resampling),
-    )
+    def pair_scoring(self, glm: LengthGlm | None) -> OfPairs | None:
+        """Its figures of pairs; `glm` are a model's published coefficients, of AlpacaEval only."""
+        return self.of_pairs if glm is None else partial(score_alpaca_eval, glm=glm)
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -152,44 +76,60 @@ BENCHMARKS: dict[str, Benchmark] = {
         of_pairs=lambda outcomes, _, resampling: rewardbench.rewardbench_report(
             outcomes, resampling=resampling
         ),
+        coverage=rewardbench.coverage,
     ),
     "rewardbench2": Benchmark(
         data_needed=rewardbench2.DATA_NEEDED,
-        of_scores=lambda ratings, resampling: _rewardbench2((), ratings, resampling),
-        of_choices=_rewardbench2,
+        of_scores=lambda ratings, resampling: score_rewardbench2((), ratings, resampling),
+        of_choices=score_rewardbench2,
+        coverage=rewardbench2.coverage,
     ),
     "judgebench": Benchmark(
         data_needed=judgebench.DATA_NEEDED,
         of_pairs=lambda outcomes, _, resampling: judgebench.judgebench_report(outcomes, resampling),
+        coverage=judgebench.coverage,
     ),
     "llmbar": Benchmark(
         data_needed=llmbar.DATA_NEEDED,
         of_pairs=lambda outcomes, _, resampling: llmbar.llmbar_report(outcomes, resampling),
+        coverage=llmbar.coverage,
     ),
-    "mt_bench": Benchmark(data_needed=mt_bench.DATA_NEEDED, of_pairs=_mt_bench),
-    "rm_bench": Benchmark(data_needed=rm_bench.DATA_NEEDED, of_pairs=_rm_bench),
+    "mt_bench": Benchmark(
+        data_needed=mt_bench.DATA_NEEDED, of_pairs=score_mt_bench, meta_fields=MT_BENCH_FIELDS
+    ),
+    "rm_bench": Benchmark(
+        data_needed=rm_bench.DATA_NEEDED,
+        of_pairs=score_rm_bench,
+        meta_fields=RM_BENCH_FIELDS,
+        has_styles=True,
+        coverage=rm_bench.coverage,
+    ),
     "reward_modelling": Benchmark(
         data_needed=(
             "reward_modelling: score file with messages, response, score (people's, the higher the"
-            " better) and scale; several responses to each prompt"
+            " better) and scale; several responses to each prompt; the paper's are of"
+            " OpenAssistant/oasst1 on Hugging Face"
         ),
-        of_scores=_reward_modelling,
+        of_scores=score_reward_modelling,
     ),
     "head_to_head": Benchmark(
         data_needed=(
             "head_to_head: pair file with id, prompt, chosen (the model's response) and rejected"
-            " (the baseline's)"
+            " (the baseline's); of prompts of your own, none are published"
         ),
-        of_pairs=_head_to_head,
+        of_pairs=score_head_to_head,
         keeps_same=True,
     ),
     "alpaca_eval": Benchmark(
         data_needed=(
             "alpaca_eval: pair file with id, prompt, chosen (the model's response), rejected (the"
             " baseline's), and meta with difficulty, if the published ones are to be used; with"
-            " --coefficients FILE, those of the model in the published regression, none is fitted"
+            " --coefficients FILE, those of the model in the published regression, none is fitted;"
+            " published, one file a model, as tatsu-lab/alpaca_eval on Hugging Face"
         ),
-        of_pairs=alpaca_eval_of,
+        of_pairs=score_alpaca_eval,
+        meta_fields=ALPACA_EVAL_FIELDS,
+        coverage=alpaca_eval.coverage,
         keeps_same=True,
     ),
 }
@@ -205,22 +145,20 @@ def get_benchmark(name: str) -> Benchmark:
 def benchmark_figures(
     name: str,
     evaluated: Evaluated,
-    coefficients: str | None = None,
+    glm: LengthGlm | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, ProtocolReport]:
     """The protocol's figures of every data set it can score, by data set; `resampling` says how
     the interval of its headline figure is drawn.
 
-    `coefficients` is a file for `read_coefficients`, of `alpaca_eval` only.
+    `glm` are a model's published coefficients, of `alpaca_eval` only.
 
     Raises:
         ConfigError: there is no such protocol.
         DataError: no data set is of the kind it wants.
     """
     benchmark = get_benchmark(name)
-    of_pairs = benchmark.of_pairs
-    if coefficients is not None:
-        of_pairs = partial(alpaca_eval_of, glm=read_coefficients(coefficients))
+    of_pairs = benchmark.pair_scoring(glm)
     figures: dict[str, ProtocolReport] = {}
     try:
         if of_pairs is not None:
@@ -239,3 +177,9 @@ def benchmark_figures(
     if not figures:
         raise DataError(f"none of the files is of the kind wanted; {benchmark.data_needed}")
     return figures
+
+
+def coverage_of(name: str, figures: ProtocolReport) -> Coverage | None:
+    """How much of the published benchmark its figures are of; None where no size is published."""
+    measure = get_benchmark(name).coverage
+    return None if measure is None else measure(figures)

@@ -158,18 +158,23 @@ def read_ratings(
                 continue
             rows.append(row)
             judge.append(_mean(found.get(row.id, [])))
-    scales = {(row.low, row.high) for row in rows}
-    if len(scales) != 1:
-        raise DataError(f"{name}: scores of several scales {sorted(scales)}; split the file")
     return Ratings(
         human=tuple(row.score for row in rows),
         judge=tuple(judge),
         groups=tuple(row.group for row in rows),
         subsets=tuple(row.subset for row in rows),
-        human_scale=scales.pop(),
+        human_scale=one_scale(name, rows),
         judge_scale=_judge_scale(rubric, judge),
         has_scale=rubric is not None,
     )
+
+
+def one_scale(name: str, rows: Sequence[ScoredResponse]) -> tuple[float, float]:
+    """The scale by which the responses of the data set `name` are scored; DataError for several."""
+    scales = {(row.low, row.high) for row in rows}
+    if len(scales) != 1:
+        raise DataError(f"{name}: scores of several scales {sorted(scales)}; split the file")
+    return scales.pop()
 
 
 def _mean(ratings: Sequence[Rating]) -> float | None:

@@ -10,6 +10,7 @@ from selfreward.metrics.calibration import calibration_report
 from selfreward.metrics.comparison import macro_interval
 from selfreward.metrics.intervals import bootstrap_interval
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, prompts_of
+from selfreward.metrics.protocols.coverage import Coverage
 from selfreward.records import Outcome, Verdict
 
 Method = Literal["sampled", "greedy", "probability"]
@@ -79,13 +80,19 @@ class ProtocolReport(Protocol):
     def section_values(self) -> dict[str, float | None]: ...
 
 
-def with_protocol(report: dict[str, Any], protocol: str, found: ProtocolReport) -> dict[str, Any]:
+def with_protocol(
+    report: dict[str, Any],
+    protocol: str,
+    found: ProtocolReport,
+    coverage: Coverage | None = None,
+) -> dict[str, Any]:
     """Adds a benchmark's own figures to a data set's report; its sections and headline figure with
     its interval take the place of the plain ones, None included: no other figure may stand in its
-    place."""
+    place. `coverage` says how much of what is published they are of."""
+    measured = {} if coverage is None else coverage.to_dict()
     interval = found.overall_ci
     return report | {
-        "protocol": {"name": protocol, **found.to_dict()},
+        "protocol": {"name": protocol, **measured, **found.to_dict()},
         "sections": found.section_values(),
         "overall": found.headline(),
         "overall_ci": None if interval is None else [*interval],

@@ -25,11 +25,13 @@ def verdict_of_scores(
     rejected_score: float,
     position: Position,
     with_probability: bool = False,
+    guesses: bool = False,
 ) -> Verdict:
     """Returns the verdict of a scorer on a pair shown in the order of `position`.
 
-    The higher score is chosen. Equal scores choose the first position in either order, so both
-    orders together count half, as a guess does. With `with_probability` the verdict carries
+    The higher score is chosen. Equal scores are a tie, which is not right; with `guesses` they
+    choose the first position in either order, so both orders together count half, as a guess does.
+    With `with_probability` a choice carries
     P(first) = sigmoid(score of the first - score of the second), the model of Bradley and Terry
     (1952); it means something only for scores that are log-odds, such as those of a reward model.
     Raises ValueError for NaN.
@@ -40,6 +42,8 @@ def verdict_of_scores(
     first, second = (
         (chosen_score, rejected_score) if is_chosen_first else (rejected_score, chosen_score)
     )
+    if first == second and not guesses:
+        return Verdict(outcome=Outcome.TIE, probability_first=0.5 if with_probability else None)
     if not with_probability:
         return _choice(first >= second)
     # Two infinite scores of one sign are equal too, though their difference is no number.
@@ -50,12 +54,12 @@ def verdict_of_scores(
 
 def longest(pair: ResponsePair, position: Position, seed: int) -> Verdict:
     """Chooses the response with more characters; equal lengths choose the first position."""
-    return verdict_of_scores(len(pair.chosen), len(pair.rejected), position)
+    return verdict_of_scores(len(pair.chosen), len(pair.rejected), position, guesses=True)
 
 
 def shortest(pair: ResponsePair, position: Position, seed: int) -> Verdict:
     """Chooses the response with fewer characters; equal lengths choose the first position."""
-    return verdict_of_scores(-len(pair.chosen), -len(pair.rejected), position)
+    return verdict_of_scores(-len(pair.chosen), -len(pair.rejected), position, guesses=True)
 
 
 def first(pair: ResponsePair, position: Position, seed: int) -> Verdict:

@@ -40,7 +40,8 @@ def compare(
 
     def ask(judge: str, side: str) -> Evaluated:
         work = None if request.work is None else join(request.work, side)
-        asked = replace(request, judge=judge, work=work, like=like)
+        other = judge_b if judge == judge_a else judge_a
+        asked = replace(request, judge=judge, work=work, like=like, against=other)
         return evaluate_judge(asked, display)
 
     first, second = ask(judge_a, "a"), ask(judge_b, "b")
@@ -54,10 +55,8 @@ def comparison_report(
     """The figures of the comparison as plain data ready for JSON; differences are B minus A.
 
     Raises:
-        DataError: there is no data set of pairs, or none of its pairs was read by both.
+        DataError: none of the pairs of a data set was read by both.
     """
-    if not a.outcomes:
-        raise DataError("a comparison needs at least one pair file")
     paired: Paired = pair_outcomes(a.outcomes, b.outcomes)
     try:
         sets = {

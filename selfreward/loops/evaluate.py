@@ -11,17 +11,21 @@ from typing import Any
 from selfreward.config import RunConfig
 from selfreward.engines.client import EngineClient
 from selfreward.engines.endpoint import EndpointClient, first_model
-from selfreward.errors import DataError
 from selfreward.evaluation.best_of import read_best_of
 from selfreward.evaluation.evaluated import Evaluated, Ratings, read_ratings
 from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
-from selfreward.evaluation.outcomes import Reduce, first_draw, read_outcomes, read_scored_outcomes
+from selfreward.evaluation.outcomes import (
+    first_draw,
+    read_outcomes,
+    read_scored_outcomes,
+)
 from selfreward.evaluation.reports import reducer
 from selfreward.judging.best_of import BestOfRubric, best_of_rubric
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path, join
 from selfreward.loops.best_of import by_question, num_responses, questions_of
+from selfreward.loops.evaluate_checks import check_data
 from selfreward.loops.evaluate_request import (
     EvaluateRequest,
     check,
@@ -138,8 +142,14 @@ class _Evaluation:
     def measure(self) -> Evaluated:
         request = self.request
         sets = build_data_sets(
-            self.run, request.data, request.columns, request.limit, keep_same=request.keep_same
+            self.run,
+            request.data,
+            request.columns,
+            request.limit,
+            keep_same=request.keep_same,
+            reading=request.reading,
         )
+        check_data(request, sets)
         pairs = [s for s in sets if s.kind == "pairs"]
         scored = [s for s in sets if s.kind == "scores"]
         dropped = {s.name: dict(s.dropped) for s in sets}
@@ -197,9 +207,7 @@ class _Evaluation:
                 name="evaluate",
             )
         outcomes = {}
-        reduce: Reduce = first_draw
-        if spec.kind not in ("baseline", "likelihood", "classifier"):
-            reduce = reducer(request.verdict, request.votes)
+        reduce = reducer(request.verdict, request.votes) if spec.writes else first_draw
         for data, folder in self._step(logic, sets, dropped):
             outcomes[data.name] = (
                 read_scored_outcomes(data.source.folder, folder, spec.variant)
@@ -239,11 +247,6 @@ class _Evaluation:
     ) -> dict[str, Ratings]:
         if not sets:
             return {}
-        if self.spec.kind in ("baseline", "likelihood"):
-            names = ", ".join(s.name for s in sets)
-            raise DataError(
-                f"{self.spec.text} compares responses and rates none; leave out {names}"
-            )
         rubric: PointwiseRubric | None = None
         subset = TIES if self.request.by == "choice" else None
         sizes = {s.name: num_responses(s, subset) for s in sets}

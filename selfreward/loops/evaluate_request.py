@@ -1,18 +1,17 @@
-"""What an evaluation is asked for: options read, checked, and made into a recipe and a folder."""
+"""What an evaluation is asked for, checked and made into a recipe and a folder."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
 import yaml
 
 from selfreward.config import RunConfig, SamplingConfig
-from selfreward.config_base import from_anywhere
 from selfreward.config_loading import identity, load_config, parse_config
 from selfreward.errors import ConfigError
-from selfreward.evaluation.benchmarks import BENCHMARKS, get_benchmark
+from selfreward.evaluation.benchmarks import Benchmark, get_benchmark
 from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
 from selfreward.evaluation.reports import Method
 from selfreward.judging.pointwise import PointwiseRubric
@@ -20,11 +19,21 @@ from selfreward.judging.rubric_files import rubric_recipe
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path
 from selfreward.loops.rubrics import load_pointwise_rubric
+from selfreward.metrics.length_glm import LengthGlm
+from selfreward.stages.labelled_rows import FileReading
+from selfreward.stages.row_files import SettingNames
 from selfreward.stages.row_limit import RowLimit
 from selfreward.storage import files
 
 Orders = Literal["both", "random"]
 By = Literal["choice", "ratings"]
+
+_NAMES = SettingNames(
+    path="--data",
+    format="--data to a .jsonl or .parquet file",
+    split="--split",
+    column="--column",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,105 +58,34 @@ class EvaluateRequest:
     by: By = "ratings"
     """How responses with scores are asked about: each rated alone, or the best named in one reading
     where a benchmark has questions for that."""
-    keep_same: bool = False
-    """Whether pairs of two equal responses are read: for a benchmark that counts them as draws."""
+    benchmark: str | None = None
+    """The published protocol to score by; it says which rows are pairs, and is checked before
+    anything is judged."""
+    glm: LengthGlm | None = None
+    """A model's published coefficients, of `alpaca_eval`."""
+    split: str = "train"
+    """Of a saved dataset or one on a hub."""
+    against: str | None = None
+    """The judge that this one is compared with: what it cannot read is refused too."""
     work: str | None = None
     """Folder or URL of the evaluation; None: `runs/evaluations/<judge>-<digest>`, where another
     judge, recipe, option or content of a file has another digest."""
 
+    @property
+    def protocol(self) -> Benchmark | None:
+        """The benchmark; ConfigError for an unknown one."""
+        return None if self.benchmark is None else get_benchmark(self.benchmark)
 
-def make_request(
-    *,
-    judge: str,
-    data: Sequence[str],
-    config: str | None,
-    overrides: Sequence[str],
-    votes: int,
-    orders: str,
-    verdict: str,
-    columns: Sequence[str],
-    max_rows: int | None,
-    work: str | None,
-    by: By = "ratings",
-    keep_same: bool = False,
-    whole_prompts: bool = False,
-) -> EvaluateRequest:
-    """Reads what the command line says, and checks it before anything is started.
+    @property
+    def keep_same(self) -> bool:
+        """Whether pairs of two equal responses are read: the benchmark counts them as draws."""
+        return self.protocol is not None and self.protocol.keeps_same
 
-    Raises:
-        ConfigError: an option or a key that does not fit.
-    """
-    if orders not in get_args(Orders):
-        raise ConfigError(f"--orders {orders!r}: it is both or random")
-    if verdict not in get_args(Method):
-        raise ConfigError(f"--verdict {verdict!r}: it is one of {', '.join(get_args(Method))}")
-    if not data:
-        raise ConfigError("--data names no file: give one or more pair or score files")
-    if votes < 1:
-        raise ConfigError(f"--votes {votes}: at least one")
-    if max_rows is not None and max_rows < 1:
-        raise ConfigError(f"--max-rows {max_rows}: at least one")
-    if votes > 1 and verdict == "greedy":
-        raise ConfigError(
-            "--votes above 1 needs --verdict sampled (or probability): greedy draws are all alike"
-        )
-    request = EvaluateRequest(
-        judge=judge,
-        data=tuple(map(from_anywhere, data)),
-        config=config,
-        overrides=tuple(overrides),
-        votes=votes,
-        orders=cast("Orders", orders),
-        verdict=cast("Method", verdict),
-        columns=dict(_column(text) for text in columns),
-        limit=None if max_rows is None else RowLimit(max_rows, whole_prompts=whole_prompts),
-        by=by,
-        keep_same=keep_same,
-        work=work,
-    )
-    check(request)
-    return request
-
-
-def asked_by(judge: str, benchmark: str | None, by: str | None) -> By:
-    """How a benchmark is put to a judge: as published, or as `by` says.
-
-    RewardBench 2 asks judges that write for the best of four (arXiv 2506.01937).
-
-    Raises:
-        ConfigError: `by` does not fit the benchmark or the judge.
-    """
-    has_choice = benchmark is not None and get_benchmark(benchmark).of_choices is not None
-    writes = parse_judge(judge).writes if has_choice else False
-    if by is None:
-        return "choice" if writes else "ratings"
-    if by not in get_args(By):
-        raise ConfigError(f"--by {by!r}: it is choice or ratings")
-    if not has_choice:
-        known = ", ".join(name for name, b in BENCHMARKS.items() if b.of_choices is not None)
-        raise ConfigError(f"--by belongs to --benchmark {known}: leave it out")
-    if by == "choice" and not writes:
-        raise ConfigError(f"--by choice: {judge} writes no verdicts, leave it out")
-    return cast("By", by)
-
-
-COLUMNS = frozenset(
-    {
-        *("id", "source", "subset", "prompt", "messages", "chosen", "rejected", "meta"),
-        *("response", "score", "scale"),
-    }
-)
-
-
-def _column(text: str) -> tuple[str, str]:
-    ours, sign, theirs = text.partition("=")
-    if not (ours and sign and theirs):
-        raise ConfigError(f"--column {text!r}: write it as ours=theirs")
-    if ours not in COLUMNS:
-        raise ConfigError(
-            f"--column {text!r}: there is no {ours!r}; ours are {', '.join(sorted(COLUMNS))}"
-        )
-    return ours, theirs
+    @property
+    def reading(self) -> FileReading:
+        """How the files are read."""
+        has_styles = self.protocol is not None and self.protocol.has_styles
+        return FileReading(names=_NAMES, split=self.split, styled=has_styles)
 
 
 def check(request: EvaluateRequest) -> None:
@@ -256,6 +194,10 @@ def default_work(
     }
     if request.keep_same:
         said["keep_same"] = True
+    if request.reading.styled:
+        said["styled"] = True
+    if request.split != "train":
+        said["split"] = request.split
     slug = spec.slug
     if spec.kind == "run":
         iteration, _ = run_checkpoint(spec)

@@ -1,12 +1,10 @@
 """The files an evaluation reads, as stage folders: labelled pairs and scored responses."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from selfreward.config import PoolConfig
 from selfreward.errors import DataError
 from selfreward.layout import join
 from selfreward.loops.file_content import file_content
@@ -17,11 +15,16 @@ from selfreward.loops.steps import Run
 from selfreward.records import DroppedRow, ResponsePair
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.in_training import NO_TRAINING, InTraining
-from selfreward.stages.labelled import build_labelled, renamed
+from selfreward.stages.labelled import build_labelled, name_of_pair
+from selfreward.stages.labelled_meta import read_meta_text
+from selfreward.stages.labelled_rows import SCORED, FileReading, has_lists, renamed
 from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import build_scored, is_scored
-from selfreward.stages.sources import dropping, read_rows
 from selfreward.storage.shards import read_records, sealed_shards
+
+
+def _by_id(pair: ResponsePair) -> str:
+    return f"the pair {pair.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +39,18 @@ class DataSet:
     source: Source
     dropped: Mapping[str, int]
     """Rows of the file that could not be used, by reason."""
+    name_row: Callable[[ResponsePair], str] = field(default=_by_id, compare=False)
+    """What messages call the row of a pair; it reads the file again."""
+
+    def read_pairs(self) -> list[ResponsePair]:
+        """The pairs, in the file's order; none of scored responses."""
+        urls = sealed_shards(self.source.folder) if self.kind == "pairs" else []
+        return [pair for url in urls for pair in read_records(url, ResponsePair)]
 
     def read_meta(self) -> dict[str, dict[str, Any]]:
         """What the file says of its pairs besides, by pair id, where it says anything."""
-        if self.kind == "scores":
-            return {}
-        found = {}
-        for url in sealed_shards(self.source.folder):
-            for pair in read_records(url, ResponsePair):
-                value = json.loads(pair.meta) if pair.meta else None
-                if isinstance(value, dict):
-                    found[pair.id] = value
-        return found
+        found = ((pair.id, read_meta_text(pair.meta)) for pair in self.read_pairs())
+        return {pair_id: meta for pair_id, meta in found if meta is not None}
 
 
 def build_data_sets(
@@ -57,6 +60,7 @@ def build_data_sets(
     limit: RowLimit | None,
     trained: InTraining = NO_TRAINING,
     keep_same: bool = False,
+    reading: FileReading = SCORED,
 ) -> list[DataSet]:
     """Reads every file once into shards under the evaluation's folder, by short names.
 
@@ -67,7 +71,8 @@ def build_data_sets(
     """
     sets = []
     for name, path in labelled_names(paths).items():
-        kind: Literal["pairs", "scores"] = "scores" if _holds_scores(path, columns) else "pairs"
+        holds_scores = _holds_scores(path, columns, reading)
+        kind: Literal["pairs", "scores"] = "scores" if holds_scores else "pairs"
         folder = join(run.layout.root, "data", name)
         config = run.config
         known_as, content = file_content(path)
@@ -82,6 +87,10 @@ def build_data_sets(
         of_pairs = () if kind == "scores" else (keep_same,)
         if keep_same and kind == "pairs":
             recipe["keep_same"] = True
+        if reading.styled and kind == "pairs":
+            recipe["styled"] = True
+        if reading.split != "train":
+            recipe["split"] = reading.split
         manifest = build_folder(
             run,
             folder,
@@ -96,10 +105,21 @@ def build_data_sets(
             dict(columns),
             trained,
             *of_pairs,
+            reading,
             told=partial(told_of, name, kind),
         )
         source = Source.of(folder, manifest)
-        sets.append(DataSet(name=name, kind=kind, source=source, dropped=manifest.drops))
+        name_row = partial(
+            name_of_pair,
+            path=path,
+            max_chars=config.evaluation.max_prompt_chars,
+            columns=columns,
+            keep_same=keep_same,
+            reading=reading,
+        )
+        sets.append(
+            DataSet(name=name, kind=kind, source=source, dropped=manifest.drops, name_row=name_row)
+        )
     return sets
 
 
@@ -145,13 +165,15 @@ def instructions_aside(source: Source) -> HeldOut:
     return HeldOut(instructions=sealed_shards(source.folder), fingerprints=(source.fingerprint,))
 
 
-def _holds_scores(path: str, columns: Mapping[str, str]) -> bool:
+def _holds_scores(path: str, columns: Mapping[str, str], reading: FileReading) -> bool:
     """Whether the first row that is of either kind holds scored responses."""
     unreadable: list[DroppedRow] = []
     is_empty = True
-    for raw in read_rows(PoolConfig(path=path), dropping(unreadable, "labelled")):
+    for raw in reading.rows(path, unreadable):
         is_empty = False
         row = renamed(raw, columns)
+        if reading.styled and has_lists(row):
+            return False
         if is_scored(row):
             return True
         if {"chosen", "rejected"} <= set(row):

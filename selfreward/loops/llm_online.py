@@ -25,7 +25,9 @@ from selfreward.loops.reward_judge import place_reward_judge
 from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.sources import build_folder, on_cluster
 from selfreward.loops.steps import Run
+from selfreward.stages.in_training import NO_TRAINING
 from selfreward.stages.labelled import build_labelled
+from selfreward.stages.labelled_rows import FileReading, names_of
 from selfreward.storage.manifest import complete, open_stage
 from selfreward.storage.shards import ShardSummary, sealed_shards
 from selfreward.training.online.job import OnlineJob, train_online
@@ -164,6 +166,10 @@ def _labelled(run: Run) -> list[str]:
             config.pool.shard_size,
             None,
             config.pool.max_instruction_chars,
+            None,
+            NO_TRAINING,
+            False,
+            FileReading(names=names_of("custom_llm.online.prompts")),
         )
         urls += sealed_shards(folder)
     return urls

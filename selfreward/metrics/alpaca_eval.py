@@ -19,9 +19,12 @@ from selfreward.metrics.length_glm import (
     length_controlled_win_rate,
     length_terms,
 )
+from selfreward.metrics.protocols.coverage import Coverage
 
 FloatArray = npt.NDArray[np.float64]
 
+NUM_INSTRUCTIONS = 805
+"""Instructions of the benchmark."""
 MAX_REFITS = 1000
 """Resamples of the length-controlled win rate, of which each is a fit: about two seconds for 805
 instructions."""
@@ -185,3 +188,9 @@ def alpaca_eval_report(
         mean_model_length=float(model.mean()),
         mean_baseline_length=float(baseline.mean()),
     )
+
+
+def coverage(report: AlpacaEvalReport) -> Coverage:
+    """How many of the 805 instructions were judged, failed readings among them."""
+    measured = {"all": report.n + report.num_failed}
+    return Coverage.of("AlpacaEval", "instructions", measured, {"all": NUM_INSTRUCTIONS})

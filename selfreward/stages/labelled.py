@@ -4,27 +4,29 @@ Chosen and rejected may be whole conversations: their last turn is the response,
 is no prompt column, what both begin with is the prompt.
 """
 
-import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from selfreward.config import ColumnsConfig, PoolConfig
+from selfreward.config import ColumnsConfig
 from selfreward.errors import DataError
 from selfreward.judging.filters import exact_key
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, ResponsePair, content_id
 from selfreward.stages.in_training import NO_TRAINING, InTraining
-from selfreward.stages.row_limit import RowLimit, limited
-from selfreward.stages.sources import (
-    PROMPT_COLUMNS,
-    clean_text,
-    dropping,
-    has_prompt,
-    read_rows,
-    to_instruction,
+from selfreward.stages.labelled_meta import meta_text
+from selfreward.stages.labelled_rows import (
+    LABELLED,
+    FileReading,
+    check_names,
+    column_hint,
+    renamed,
+    row_name,
+    styled_pairs,
 )
+from selfreward.stages.row_limit import RowLimit, limited
+from selfreward.stages.sources import clean_text, has_prompt, to_instruction
 from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
 
 
@@ -37,47 +39,68 @@ def build_labelled(
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
     keep_same: bool = False,
+    reading: FileReading = LABELLED,
 ) -> list[ShardSummary]:
     """Writes the pairs of one file as shards; `columns` maps our names to the file's own.
 
     A pair with a prompt in `trained` is dropped: a model knows its task. So is one of two equal
-    responses, of which none is better, but with `keep_same`.
+    responses, of which none is better, but with `keep_same`. `limit` counts the file's rows that
+    pairs are made of; all pairs of a row are kept, or none.
 
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable pair.
     """
-    pairs: list[ResponsePair] = []
+    of_rows: list[list[ResponsePair]] = []
     dropped: list[DroppedRow] = []
     seen: set[str] = set()
     said: dict[str, str | None] = {}
     known = trained.keys()
     found: set[str] = set()
-    for raw in read_rows(PoolConfig(path=path), dropping(dropped, "labelled")):
+    for number, raw in enumerate(reading.rows(path, dropped), 1):
         found.update(raw)
-        row = renamed(raw, columns or {})
-        made = _pair(row, path.rstrip("/").rpartition("/")[2], max_chars, keep_same)
-        if isinstance(made, ResponsePair) and said.setdefault(made.id, made.meta) != made.meta:
-            # The same pair with other things said of it, e.g. by another annotator: its own row.
-            made = replace(made, id=content_id("pair", made.id, made.meta))
-        if isinstance(made, ResponsePair) and made.id in seen:
-            made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same pair stands above")
-        if isinstance(made, ResponsePair) and exact_key(made.messages) in known:
-            made = _drop(made.id, DropReason.IN_TRAINING, "the run trains on this prompt")
-        if isinstance(made, ResponsePair):
-            seen.add(made.id)
-            pairs.append(made)
-        else:
-            dropped.append(made)
-    check_names(found, columns or {}, path)
-    if not pairs and found and not {"chosen", "rejected"} <= found | set(columns or {}):
+        usable: list[ResponsePair] = []
+        for row in pair_rows(raw, columns or {}, reading, path, number):
+            made = pair_of(row, path, max_chars, keep_same)
+            if isinstance(made, ResponsePair) and said.setdefault(made.id, made.meta) != made.meta:
+                # The same pair with other things said of it, e.g. by another annotator: a row of
+                # its own.
+                made = replace(made, id=content_id("pair", made.id, made.meta))
+            if isinstance(made, ResponsePair) and made.id in seen:
+                made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same pair stands above")
+            if isinstance(made, ResponsePair) and exact_key(made.messages) in known:
+                made = _drop(made.id, DropReason.IN_TRAINING, "the run trains on this prompt")
+            if isinstance(made, ResponsePair):
+                seen.add(made.id)
+                usable.append(made)
+            else:
+                dropped.append(made)
+        if usable:
+            of_rows.append(usable)
+    check_names(found, columns or {}, path, reading.names)
+    if not of_rows and found and not {"chosen", "rejected"} <= found | set(columns or {}):
         raise DataError(
             f"{path}: labelled pairs need the columns chosen and rejected beside prompt or"
-            f" messages; it has {sorted(found)}"
+            f" messages; it has {sorted(found)}{column_hint(reading.names, 'chosen')}"
         )
-    if not pairs:
+    if not of_rows:
         raise nothing_usable(path, "pair", dropped)
-    kept = limited(pairs, limit)
+    drawn = {pair.id for pair in limited([pairs[0] for pairs in of_rows], limit)}
+    kept = [pair for pairs in of_rows if pairs[0].id in drawn for pair in pairs]
     return list(write_rows(folder, kept, dropped, shard_size, ResponsePair))
+
+
+def pair_rows(
+    raw: dict[str, Any], columns: Mapping[str, str], reading: FileReading, path: str, number: int
+) -> list[dict[str, Any]]:
+    """The rows, of one pair each, that row `number` of a file holds.
+
+    Raises:
+        DataError: it holds lists of styles that are not of three.
+    """
+    row = renamed(raw, columns)
+    if not reading.styled:
+        return [row]
+    return styled_pairs(row, f"{path}: {row_name(number, row)}")
 
 
 def nothing_usable(path: str, what: str, dropped: Sequence[DroppedRow]) -> DataError:
@@ -92,9 +115,11 @@ def nothing_usable(path: str, what: str, dropped: Sequence[DroppedRow]) -> DataE
     return DataError(line)
 
 
-def _pair(
-    row: dict[str, Any], source: str, max_chars: int, keep_same: bool
+def pair_of(
+    row: dict[str, Any], path: str, max_chars: int, keep_same: bool
 ) -> ResponsePair | DroppedRow:
+    """The pair that a row of the file at `path` holds, or why it holds none."""
+    source = path.rstrip("/").rpartition("/")[2]
     found = to_instruction(with_prompt(row), ColumnsConfig(), source, max_chars)
     if isinstance(found, DroppedRow):
         return replace(found, stage="labelled")
@@ -111,31 +136,28 @@ def _pair(
         corruption=str(row.get("subset") or "labelled"),
         source=found.source,
         category=found.category,
-        meta=_meta(row.get("meta")),
+        meta=meta_text(row.get("meta")),
     )
 
 
-def check_names(found: Collection[str], columns: Mapping[str, str], path: str) -> None:
-    """Raises DataError where no row of a file has a column that `columns` names."""
-    for ours, theirs in columns.items():
-        if found and theirs not in found:
-            raise DataError(f"{path}: no column {theirs!r} (for {ours}); it has {sorted(found)}")
-
-
-def renamed(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """A row with the columns `columns` names under our names for them, where it has them."""
-    named = {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
-    row = {name: value for name, value in row.items() if name not in columns}
-    if {"prompt", "messages"} & set(columns):
-        # Of the usual names another one would come first.
-        row = {name: value for name, value in row.items() if name not in PROMPT_COLUMNS}
-    return row | named
-
-
-def _meta(value: Any) -> str | None:
-    if value is None:
-        return None
-    return clean_text(json.dumps(value, ensure_ascii=False, sort_keys=True, default=str))
+def name_of_pair(
+    pair: ResponsePair,
+    path: str,
+    max_chars: int,
+    columns: Mapping[str, str],
+    keep_same: bool,
+    reading: FileReading,
+) -> str:
+    """What messages call the row of the file at `path` that a stored pair was made of."""
+    known = (pair.messages, pair.chosen, pair.rejected, pair.corruption, pair.meta)
+    for number, raw in enumerate(reading.rows(path, []), 1):
+        for row in pair_rows(raw, columns, reading, path, number):
+            made = pair_of(row, path, max_chars, keep_same)
+            if isinstance(made, ResponsePair) and known == (
+                *(made.messages, made.chosen, made.rejected, made.corruption, made.meta),
+            ):
+                return row_name(number, row)
+    return f"the pair {pair.id}"
 
 
 def with_prompt(row: dict[str, Any]) -> dict[str, Any]:

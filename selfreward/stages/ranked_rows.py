@@ -13,7 +13,8 @@ from selfreward.config import ColumnsConfig
 from selfreward.errors import DataError
 from selfreward.records import DroppedRow, DropReason, Instruction
 from selfreward.stages.labelled import response_text, with_prompt
-from selfreward.stages.scored import has_lists, parse_scale
+from selfreward.stages.labelled_rows import has_lists
+from selfreward.stages.scored import parse_scale
 from selfreward.stages.sources import clean_text, to_instruction
 
 # Scores averaged in another order differ in the last digits.

@@ -11,6 +11,7 @@ from selfreward.records import DroppedRow, DropReason, content_id, derived_seed
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.held_out import NOTHING, HeldOut
 from selfreward.stages.labelled import nothing_usable, write_shards
+from selfreward.stages.labelled_rows import names_of
 from selfreward.stages.ranked_rows import RankedAnswers, read_answers
 from selfreward.stages.row_limit import RowLimit, limited
 from selfreward.stages.sources import dropping, read_rows
@@ -141,7 +142,7 @@ def _read(path: str, max_chars: int, dropped: list[DroppedRow]) -> Iterator[Scor
     """The scored responses of one file, in its order. Of those that name no scale it is what their
     scores span: a ranking needs no more."""
     found: list[RankedAnswers] = []
-    rows = read_rows(PoolConfig(path=path), dropping(dropped, _STAGE))
+    rows = read_rows(PoolConfig(path=path), dropping(dropped, _STAGE), names_of("seeds.ranked"))
     for read in read_answers(rows, path, max_chars, _STAGE):
         if isinstance(read, DroppedRow):
             dropped.append(read)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TextIO
 
 import fsspec
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from selfreward.errors import DataError
 
 _JSONL = re.compile(r"\.(jsonl?|ndjson)(\.(gz|bz2|xz|zst))?$")
+_JSON = re.compile(r"\.json(\.(gz|bz2|xz|zst))?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class SettingNames:
     path: str = "pool.path"
     format: str = "pool.format"
     split: str = "pool.dataset_split"
+    column: str | None = None
+    """What maps a column, where something does; its value follows, e.g. `chosen=better`."""
 
 
 POOL_NAMES = SettingNames()
@@ -77,12 +81,36 @@ def _line(error: Exception) -> str:
 def file_rows(
     url: str, kind: str, unreadable: Unreadable = refuse_line
 ) -> Iterator[dict[str, Any]]:
-    """Yields the rows of one file, whose kind is `parquet` or `jsonl`."""
+    """Yields the rows of one file, whose kind is `parquet` or `jsonl`.
+
+    A `.json` file may be one array of objects too, as some benchmarks are published.
+    """
     if kind == "parquet":
         yield from _parquet_rows(url)
         return
     with open_text(url) as file:
-        yield from jsonl_lines(file, url, unreadable)
+        if _JSON.search(url):
+            first = file.readline()
+            if first.lstrip().startswith("["):
+                yield from _array_rows(first + file.read(), url, unreadable)
+                return
+            yield from jsonl_lines(chain((first,), file), url, unreadable)
+        else:
+            yield from jsonl_lines(file, url, unreadable)
+
+
+def _array_rows(text: str, url: str, unreadable: Unreadable) -> Iterator[dict[str, Any]]:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        # Lines that each hold an array are no array of rows.
+        yield from jsonl_lines(text.splitlines(), url, unreadable)
+        return
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, dict):
+            yield row
+        else:
+            unreadable(f"{url}, row {number}", f"a {type(row).__name__}, not an object")
 
 
 @contextmanager

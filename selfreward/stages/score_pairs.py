@@ -42,11 +42,16 @@ class ScorePairs:
     async def process(
         self, rows: Sequence[ResponsePair], generate: Generate
     ) -> list[RowResult[PairScore]]:
-        asked = [request for row in rows for request in self._requests(row)]
-        completions = await generate(asked)
-        size = len(asked) // len(rows) if rows else 0
+        wanted = [self._requests(row) for row in rows]
+        # Pairs may share responses: the nine of a prompt in three styles have six.
+        asked: dict[tuple[Conversation, str | None], GenerationRequest] = {}
+        for request in (request for found in wanted for request in found):
+            asked.setdefault(_text(request), request)
+        answers = await generate(list(asked.values()))
+        by_text = dict(zip(asked, answers, strict=True))
         return [
-            self._result(row, completions[i * size : (i + 1) * size]) for i, row in enumerate(rows)
+            self._result(row, [by_text[_text(request)] for request in found])
+            for row, found in zip(rows, wanted, strict=True)
         ]
 
     def _requests(self, pair: ResponsePair) -> list[GenerationRequest]:
@@ -91,6 +96,10 @@ class ScorePairs:
             )
         )
         return result
+
+
+def _text(request: GenerationRequest) -> tuple[Conversation, str | None]:
+    return request.messages, request.target
 
 
 def score_of(draw: Draw) -> float:

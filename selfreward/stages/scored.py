@@ -4,15 +4,23 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from selfreward.config import ColumnsConfig, PoolConfig
+from selfreward.config import ColumnsConfig
 from selfreward.errors import DataError
 from selfreward.judging.filters import exact_key
 from selfreward.records import DroppedRow, DropReason
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.in_training import NO_TRAINING, InTraining
-from selfreward.stages.labelled import check_names, nothing_usable, renamed, write_rows
+from selfreward.stages.labelled import nothing_usable, write_rows
+from selfreward.stages.labelled_rows import (
+    SCORED,
+    FileReading,
+    check_names,
+    column_hint,
+    has_lists,
+    renamed,
+)
 from selfreward.stages.row_limit import RowLimit, limited
-from selfreward.stages.sources import clean_text, dropping, read_rows, to_instruction
+from selfreward.stages.sources import clean_text, to_instruction
 from selfreward.storage.shards import ShardSummary
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
@@ -23,14 +31,6 @@ def is_scored(row: Mapping[str, Any]) -> bool:
     """Whether a row holds scored responses and no pair: one with its score, or lists of right and
     wrong ones."""
     return ("score" in row and "response" in row) or has_lists(row)
-
-
-def has_lists(row: Mapping[str, Any]) -> bool:
-    """Whether `chosen` and `rejected` are lists of texts (turns of a conversation are no texts)."""
-    return all(
-        isinstance(row.get(side), list) and all(isinstance(t, str) for t in row[side])
-        for side in ("chosen", "rejected")
-    )
 
 
 def parse_scale(value: Any) -> tuple[float, float] | None:
@@ -56,6 +56,7 @@ def build_scored(
     max_chars: int,
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
+    reading: FileReading = SCORED,
 ) -> list[ShardSummary]:
     """Writes the scored responses of one file as shards; `columns` maps our names to its own.
 
@@ -64,7 +65,7 @@ def build_scored(
     Raises:
         DataError: the file is unreadable, lacks the columns, or holds no usable row.
     """
-    rows, dropped = read_scored(path, limit, max_chars, columns, trained)
+    rows, dropped = read_scored(path, limit, max_chars, columns, trained, reading)
     summaries: Iterator[ShardSummary] = write_rows(
         folder, rows, dropped, shard_size, ScoredResponse
     )
@@ -77,6 +78,7 @@ def read_scored(
     max_chars: int,
     columns: Mapping[str, str] | None = None,
     trained: InTraining = NO_TRAINING,
+    reading: FileReading = SCORED,
 ) -> tuple[list[ScoredResponse], list[DroppedRow]]:
     """Returns the scored responses of one file, and its rows that cannot be used.
 
@@ -90,7 +92,7 @@ def read_scored(
     source = path.rstrip("/").rpartition("/")[2]
     found: set[str] = set()
     fits = False
-    for raw in read_rows(PoolConfig(path=path), dropping(dropped, "labelled")):
+    for raw in reading.rows(path, dropped):
         found.update(raw)
         row = renamed(raw, columns or {})
         fits = fits or has_lists(row) or (is_scored(row) and "scale" in row)
@@ -105,11 +107,11 @@ def read_scored(
                 rows.append(made)
             else:
                 dropped.append(made)
-    check_names(found, columns or {}, path)
+    check_names(found, columns or {}, path, reading.names)
     if found and not fits:
         raise DataError(
             f"{path}: scored responses need the columns messages (or prompt), response, score"
-            f" and scale; it has {sorted(found)}"
+            f" and scale; it has {sorted(found)}{column_hint(reading.names, 'response')}"
         )
     if not rows:
         raise nothing_usable(path, "scored response", dropped)

@@ -16,6 +16,8 @@ from selfreward.config import ColumnsConfig, PoolConfig
 from selfreward.errors import DataError
 from selfreward.records import DroppedRow, DropReason, Instruction, Message
 from selfreward.stages.row_files import (
+    POOL_NAMES,
+    SettingNames,
     Unreadable,
     dataset_rows,
     expand,
@@ -41,10 +43,13 @@ ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assi
 ROLES |= {"system": "system", "prompter": "user", "bot": "assistant", "model": "assistant"}
 
 
-def read_rows(config: PoolConfig, unreadable: Unreadable = refuse_line) -> Iterator[dict[str, Any]]:
+def read_rows(
+    config: PoolConfig, unreadable: Unreadable = refuse_line, names: SettingNames = POOL_NAMES
+) -> Iterator[dict[str, Any]]:
     """Yields the source's rows as dictionaries, without holding the source in memory.
 
-    `unreadable` is told of each line that is no row; by default it is an error.
+    `unreadable` is told of each line that is no row; by default it is an error. `names` says what
+    messages call the settings that the source was named by.
 
     Raises:
         DataError: the path is missing or unreadable; one line names it and the mend.
@@ -54,9 +59,9 @@ def read_rows(config: PoolConfig, unreadable: Unreadable = refuse_line) -> Itera
         return
     kind = config.format if config.format != "auto" else guess_format(config.path)
     if kind == "dataset":
-        yield from dataset_rows(config.path, config.dataset_split, config.dataset_config)
+        yield from dataset_rows(config.path, config.dataset_split, config.dataset_config, names)
         return
-    for url in expand(config.path):
+    for url in expand(config.path, names):
         yield from file_rows(url, kind, unreadable)
 
 

@@ -15,12 +15,14 @@ from typing import Any
 from selfreward.metrics.headline_intervals import RateRow, headline_interval
 from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome
+from selfreward.metrics.protocols.coverage import Coverage
 
 DATA_NEEDED: str = (
     "judgebench: pair file with id, source, subset (the data's own source, such as"
     " mmlu-pro-physics, livebench-math or livecodebench, or a category name), prompt, chosen (the"
     " correct response), rejected; one split at a time (350 pairs gpt or 270 claude); meta is not"
-    " read"
+    " read; published as ScalerLab/JudgeBench on Hugging Face, splits gpt and claude, with other"
+    " columns (question, response_A, response_B, label)"
 )
 
 CATEGORIES: Mapping[str, str] = MappingProxyType(
@@ -37,6 +39,8 @@ NUM_PAIRS_GPT: Mapping[str, int] = MappingProxyType(
     {"knowledge": 154, "reasoning": 98, "math": 56, "code": 42}
 )
 """Pairs of each category in the split of GPT-4o responses."""
+NUM_PAIRS_CLAUDE = 270
+"""Pairs of the split of Claude-3.5-Sonnet responses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,3 +145,18 @@ def judgebench_report(
         },
         unknown=tuple(sorted({o.subset for o in outcomes if category_of(o.subset) is None})),
     )
+
+
+def coverage(report: JudgeBenchReport) -> Coverage:
+    """How many of the published pairs were measured, by category.
+
+    Exactly 270 pairs are taken for the whole split of Claude-3.5-Sonnet, all else for the split of
+    GPT-4o or a part of it: the pairs do not say which they are of.
+    """
+    measured = {name: score.n for name, score in report.categories.items()}
+    total = sum(measured.values())
+    if total == NUM_PAIRS_CLAUDE:
+        return Coverage.of(
+            "JudgeBench (split claude)", "pairs", {"all": total}, {"all": NUM_PAIRS_CLAUDE}
+        )
+    return Coverage.of("JudgeBench (split gpt)", "pairs", measured, NUM_PAIRS_GPT)

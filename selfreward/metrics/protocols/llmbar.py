@@ -16,11 +16,14 @@ from typing import Any
 from selfreward.metrics.headline_intervals import RateRow, headline_interval
 from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.metrics.protocols.coverage import Coverage
 from selfreward.metrics.protocols.means import mean_if_complete
 
 DATA_NEEDED: str = (
     "llmbar: pair file with id, source, subset (Natural, Neighbor, GPTInst, GPTOut or Manual),"
-    " prompt, chosen (output_1 or output_2 as label says), rejected; meta is not read"
+    " prompt, chosen (output_1 or output_2 as label says), rejected; meta is not read; published as"
+    " princeton-nlp/LLMBar on Hugging Face and on GitHub, with other columns (input, output_1,"
+    " output_2, label)"
 )
 
 NUM_PAIRS: Mapping[str, int] = MappingProxyType(
@@ -140,3 +143,9 @@ def llmbar_report(
         missing=tuple(name for name, score in subsets.items() if score.n == 0),
         unknown=tuple(sorted({outcome.subset for outcome in groups[None]})),
     )
+
+
+def coverage(report: LLMBarReport) -> Coverage:
+    """How many of the published pairs were measured, by subset."""
+    measured = {name: score.n for name, score in report.subsets.items()}
+    return Coverage.of("LLMBar", "pairs", measured, NUM_PAIRS)

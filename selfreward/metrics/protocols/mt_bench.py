@@ -20,7 +20,8 @@ DATA_NEEDED: str = (
     "mt_bench: pair file with id, source, subset, prompt (the conversation up to the turn judged),"
     " chosen and rejected (the answers of two models), meta (question_id, turn, chosen_model,"
     " rejected_model, votes_chosen and votes_rejected: how many people preferred each, without"
-    " ties); one line for each question, turn and two models"
+    " ties); one line for each question, turn and two models; published, one line a vote, as"
+    " lmsys/mt_bench_human_judgments on Hugging Face, split human"
 )
 
 Winner = Literal["model_a", "model_b", "tie", "failed"]
@@ -36,7 +37,7 @@ class Vote:
 
     question_id: str
     turn: int
-    """1 or 2."""
+    """1 or 2, a number."""
     model_a: str
     model_b: str
     winner: Winner

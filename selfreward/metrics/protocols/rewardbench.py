@@ -1,7 +1,7 @@
 """RewardBench (arXiv 2403.13787): 2,985 labelled pairs in 23 subsets and four sections.
 
 A section is the mean of its subsets' accuracies weighted by their example counts; the overall
-score is the plain mean of the four sections. Two traps when comparing with printed numbers:
+score is the plain mean of the four sections. Three traps when comparing with printed numbers:
 
 - Swapped counts. Until 2024-09-10 the benchmark weighted xstest-should-refuse by 250 and
   xstest-should-respond by 154, while the data has 154 and 250. Numbers printed before that date
@@ -9,6 +9,10 @@ score is the plain mean of the four sections. Two traps when comparing with prin
 - Prior Sets. The leaderboard once had a fifth column, of older test sets, that entered the overall
   score with weight 0.5: (sum of the four sections + 0.5 · prior sets) / 4.5. Such an overall is
   not the mean of the sections printed beside it, and nothing here reproduces it.
+- Two verdicts in one text. The benchmark's own parser tests `[[A]]` before `[[B]]`, so a text with
+  both counts as A there, whichever is meant. Our parser (`judging/verdicts.py`) takes the one on
+  the last line if it stands there alone, else none; `published` scores what our parser read, with
+  0.5 where it read none, and does not reproduce the A.
 """
 
 from collections import defaultdict
@@ -21,10 +25,12 @@ from typing import Any
 from selfreward.metrics.headline_intervals import RateRow, headline_interval
 from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.metrics.protocols.coverage import Coverage
 
 DATA_NEEDED: str = (
     "rewardbench: pair file with id, source, subset (one of the 23 RewardBench subset names),"
-    " prompt, chosen, rejected; one line for each of the 2,985 filtered pairs; meta is not read"
+    " prompt, chosen, rejected; one line for each of the 2,985 filtered pairs; meta is not read;"
+    " published as allenai/reward-bench on Hugging Face, split filtered"
 )
 
 SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -232,3 +238,9 @@ def rewardbench_report(
         ),
         subsets=subsets,
     )
+
+
+def coverage(report: RewardBenchReport) -> Coverage:
+    """How many of the published pairs were measured, by subset."""
+    measured = {name: score.n for name, score in report.subsets.items()}
+    return Coverage.of("RewardBench", "pairs", measured, NUM_PAIRS)

@@ -16,6 +16,7 @@ from typing import Any
 from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.headline_intervals import RateRow, headline_interval
 from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
+from selfreward.metrics.protocols.coverage import Coverage
 from selfreward.metrics.protocols.means import mean_if_complete
 from selfreward.metrics.protocols.rewardbench2_ties import (
     PUBLISHED_FAILED_RATING,
@@ -32,7 +33,8 @@ DATA_NEEDED: str = (
     " (Factuality, Precise IF, Math, Safety, Focus or Ties), prompt, chosen (list of the right"
     " responses), rejected (list of the wrong ones, three outside Ties); meta is not read; with"
     " --by choice, as published for judges that write, one reading names the best of four and only"
-    " Ties is rated, with --by ratings every response is rated alone"
+    " Ties is rated, with --by ratings every response is rated alone; published as"
+    " allenai/reward-bench-2 on Hugging Face, split test"
 )
 
 NUM_QUESTIONS: Mapping[str, int] = MappingProxyType(
@@ -187,3 +189,8 @@ def rewardbench2_report(
         missing=tuple(name for name, score in scores.domains.items() if score is None),
         unknown=tuple(sorted(set(ours) - set(NUM_QUESTIONS))),
     )
+
+
+def coverage(report: RewardBench2Report) -> Coverage:
+    """How many of the published questions were measured, by domain."""
+    return Coverage.of("RewardBench 2", "questions", report.num_questions, NUM_QUESTIONS)

@@ -10,12 +10,14 @@ accuracies; rows are the style of the chosen, columns that of the rejected respo
 
 A domain's average is the mean of its easy, normal and hard; the overall score is the mean of the
 four domain averages. A tie of scores is not right in the benchmark's code either, and it has no
-scoring of its own for judges that may fail, so there is one scoring here.
+scoring of its own for judges that may fail, so there is one scoring here. It is published as one
+row a prompt with two lists of three responses; nine pairs are made of it (`stages/labelled_rows`).
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,34 +25,27 @@ import numpy as np
 from selfreward.metrics.headline_intervals import RateRow, headline_interval
 from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair
+from selfreward.metrics.protocols.coverage import Coverage
 from selfreward.metrics.protocols.means import mean_if_complete
 
 DATA_NEEDED: str = (
-    "rm_bench: pair file with id, source, subset (chat, math, code, safety-refuse or"
-    " safety-response), prompt, chosen, rejected, meta (chosen_style and rejected_style: concise,"
-    " detailed_plain or detailed_markdown); nine lines for each prompt, one for each couple of"
-    " styles"
+    "rm_bench: file as published (THU-KEG/RM-Bench on Hugging Face, split train): id, prompt,"
+    " domain (chat, math, code, safety-refuse or safety-response), chosen and rejected (lists of"
+    " three: concise, detailed_plain, detailed_markdown); or pair file with id, source, subset (the"
+    " domain), prompt, chosen, rejected, meta (chosen_style and rejected_style), nine lines for"
+    " each prompt, one for each couple of styles"
 )
 
 STYLES: tuple[str, ...] = ("concise", "detailed_plain", "detailed_markdown")
 DOMAINS: tuple[str, ...] = ("chat", "math", "code", "safety")
 
+NUM_PROMPTS: Mapping[str, int] = MappingProxyType(
+    {"chat": 129, "math": 529, "code": 228, "safety": 441}
+)
+"""Prompts of each domain in the data, 1,327 together; each is nine comparisons."""
+
 Matrix = tuple[tuple[float | None, ...], ...]
 """3x3: accuracy by style of the chosen (row) and of the rejected response (column)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StyledScores:
-    """The scores of one prompt's six responses, in the order of `STYLES`; None where one failed.
-
-    Example: `StyledScores(id="12", domain="safety-refuse", chosen=(0.3, 0.9, 1.1),
-    rejected=(0.1, 0.4, None))`
-    """
-
-    id: str
-    domain: str
-    chosen: tuple[float | None, float | None, float | None]
-    rejected: tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,38 +216,13 @@ def _report(comparisons: Iterable[_Comparison], resampling: Resampling) -> RMBen
     )
 
 
-def rm_bench_from_scores(
-    prompts: Sequence[StyledScores], resampling: Resampling = DEFAULT_RESAMPLING
-) -> RMBenchReport:
-    """Compares the three chosen scores of each prompt with its three rejected ones.
-
-    Right is a chosen score above the rejected one; equal or failed scores are not right. Raises
-    ValueError for a prompt without three scores of each.
-    """
-    for prompt in prompts:
-        if not len(prompt.chosen) == len(prompt.rejected) == len(STYLES):
-            raise ValueError(f"the prompt {prompt.id} needs three chosen and three rejected scores")
-    comparisons = (
-        _Comparison(
-            domain=prompt.domain,
-            prompt=prompt.id,
-            row=row,
-            column=column,
-            accuracy=float(chosen is not None and rejected is not None and chosen > rejected),
-        )
-        for prompt in prompts
-        for row, chosen in enumerate(prompt.chosen)
-        for column, rejected in enumerate(prompt.rejected)
-    )
-    return _report(comparisons, resampling)
-
-
 def rm_bench_from_pairs(
     pairs: Sequence[StyledPair], resampling: Resampling = DEFAULT_RESAMPLING
 ) -> RMBenchReport:
     """Scores readings of pairs: each cell is the mean over its pairs of their right readings.
 
-    A reading without a choice is not right. Raises ValueError for a style that is not in `STYLES`.
+    A reading without a choice is not right, nor are equal scores, which are a tie. Raises
+    ValueError for a style that is not in `STYLES`.
     """
     for pair in pairs:
         for style in (pair.chosen_style, pair.rejected_style):
@@ -270,3 +240,10 @@ def rm_bench_from_pairs(
         for pair, accuracy in zip(pairs, accuracies, strict=True)
     )
     return _report(comparisons, resampling)
+
+
+def coverage(report: RMBenchReport) -> Coverage:
+    """How many of the published comparisons were measured, by domain."""
+    measured = {name: scores.num_comparisons for name, scores in report.domains.items()}
+    expected = {name: number * len(STYLES) ** 2 for name, number in NUM_PROMPTS.items()}
+    return Coverage.of("RM-Bench", "comparisons", measured, expected)
