@@ -152,11 +152,11 @@ def test_a_classifier_scores_responses_and_judges_pairs(
     ]
     data = jsonl(tmp_path / "points.jsonl", points)
     rows = [json.loads(line) for line in Path(pairs).read_text().splitlines()[:20]]
+    pairs = jsonl(tmp_path / "pairs.jsonl", rows)
     classifier = make_classifier(tiny_model, tmp_path / "reward")
     report = command.evaluate(
         f"classifier:{classifier}",
-        *("--data", data, "--data", pairs, "--max-rows", "20"),
-        *("engine.num_cpus=0.5", "engine.dtype=float32"),
+        *("--data", data, "--data", pairs, "engine.num_cpus=0.5", "engine.dtype=float32"),
     )
     found = report["scores"]["points"]
     assert (found["n"], found["num_failed"]) == (20, 0)
