@@ -125,3 +125,8 @@ def test_scores_of_one_digit_pass_and_written_scores_are_not_looked_at(check: An
     ten = additive_rubric("ten", [f"It has quality {n}." for n in range(10)])
     assert check(ten, rating={"expected": False}) == 1
     assert check(ten, engine={"kind": "scripted"}) == 1, "it has no tokens"
+
+
+def test_a_reason_behind_its_verdict_may_be_cut() -> None:
+    judge = {"rubric": "pairwise_verdict_first"}
+    assert check_recipe(rewarding(judge=judge, evaluation=FEW)).wants_reason

@@ -31,6 +31,9 @@ def check_pairwise_room(config: RunConfig, sections: tuple[str, ...]) -> None:
         ConfigError: an unknown rubric, or one with a reason that cannot be written.
     """
     rubric = get_pairwise_rubric(config.judge.rubric)
+    if rubric.verdict_first:
+        # It is read however early the reason behind it is cut.
+        return
     for name in sections:
         sampling = getattr(config, name).sampling
         _check_room("judge.rubric", rubric.id, rubric, f"{name}.sampling", sampling.max_tokens)
