@@ -131,10 +131,15 @@ def evaluate(
     work: _Work = None,
     form: _Format = "table",
     out: _Out = None,
+    readings: Annotated[
+        str | None,
+        typer.Option(help="Write what the judge said to each row to this JSONL file."),
+    ] = None,
 ) -> None:
     """Measure a judge on labelled pairs and scored responses, both orders, with its biases."""
     from selfreward.evaluation.benchmarks import BENCHMARKS, benchmark_figures, get_benchmark
     from selfreward.evaluation.judges import parse_judge
+    from selfreward.evaluation.readings import write_readings
     from selfreward.evaluation.reports import with_protocol
     from selfreward.loops.evaluate import evaluate_judge
     from selfreward.loops.evaluate_request import asked_by, make_request, recipe_of
@@ -164,6 +169,8 @@ def evaluate(
         keep_same=protocol is not None and protocol.keeps_same,
     )
     found = evaluate_judge(request, _display(form))
+    if readings is not None:
+        write_readings(readings, found.readings)
     recipe = recipe_of(parse_judge(judge), request)
     report = found.report(recipe.evaluation, recipe.loop.seed)
     if benchmark is not None:

@@ -254,6 +254,8 @@ class ResponsePair:
     category: str | None = None
     meta: str | None = None
     """JSON of what a labelled pair's file says of it besides; benchmark protocols read it."""
+    source_id: str | None = None
+    """Of a labelled pair: the `id` of the file's row."""
 
     @classmethod
     def new(
@@ -270,6 +272,7 @@ class ResponsePair:
         source: str = "",
         category: str | None = None,
         meta: str | None = None,
+        source_id: str | None = None,
     ) -> Self:
         ident = content_id(
             "pair", [[m.role, m.content] for m in messages], chosen, rejected, corruption
@@ -287,6 +290,7 @@ class ResponsePair:
             source=source,
             category=category,
             meta=meta,
+            source_id=source_id,
         )
 
 

@@ -1,7 +1,8 @@
 """One explicit Arrow schema per record, and the only place where records become rows.
 
 The schemas are derived from the records' type hints once, at import, so a column can never be
-guessed from its values (an all-null column would otherwise be read as floats).
+guessed from its values (an all-null column would otherwise be read as floats). A field that is None
+by default may be younger than a file: where its column is missing, it is None.
 """
 
 import types
@@ -140,9 +141,21 @@ def _hints(record_type: Any) -> dict[str, Any]:
     return get_type_hints(record_type)
 
 
+@cache
+def _may_be_absent(record_type: Any) -> frozenset[str]:
+    return frozenset(field.name for field in fields(record_type) if field.default is None)
+
+
 def _record_from_row(record_type: Any, row: dict[str, Any]) -> Any:
     hints = _hints(record_type)
-    return record_type(**{name: _from_plain(hint, row[name]) for name, hint in hints.items()})
+    absent = _may_be_absent(record_type)
+    return record_type(
+        **{
+            name: _from_plain(hint, row[name])
+            for name, hint in hints.items()
+            if name in row or name not in absent
+        }
+    )
 
 
 def to_row(record: Any) -> dict[str, Any]:
@@ -160,10 +173,11 @@ def from_table(table: pa.Table, record_type: type[RecordT]) -> list[RecordT]:
     """Reads records back from a table.
 
     Raises:
-        DataError: the table lacks a column of the record.
+        DataError: the table lacks a column of the record that is not None by default.
     """
     kind: type = record_type
-    missing = [name for name in schema_of(kind).names if name not in table.column_names]
+    wanted = [name for name in schema_of(kind).names if name not in _may_be_absent(kind)]
+    missing = [name for name in wanted if name not in table.column_names]
     if missing:
         raise DataError(
             f"columns {missing} of {record_type.__name__} are missing; the file holds"

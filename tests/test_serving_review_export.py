@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,8 @@ def test_ranked_rows_are_read_again_as_seeds(tmp_path: Path) -> None:
     (summary,) = build_ranked([str(path)], folder, 100, None, 10_000, [])
     assert (summary.num_records, summary.drops) == (8, {})
     read = [row for url in sealed_shards(folder) for row in read_records(url, ScoredResponse)]
-    assert read == rows
+    # A file's own ids stay with its rows.
+    assert read == [replace(row, source_id=row.id) for row in rows]
     # 1 + 4 / 3 for one of three beaten, and so on.
     assert [(row.group, row.score) for row in read] == [
         *(("rev-o", score) for score in (2.3333, 1.0, 5.0, 3.6667)),

@@ -391,6 +391,22 @@ def test_the_first_row_of_a_labelled_file_decides_nothing(tmp_path: Path) -> Non
         label(tmp_path, rows, columns={"chosen": "best"})
 
 
+def test_rows_keep_their_own_ids_and_who_wrote_them(tmp_path: Path) -> None:
+    row = {"prompt": "Hi", "chosen": "x", "rejected": "y"}
+    named = row | {"id": 3, "prompt": "Ho", "chosen_model": "a", "meta": {"chosen_model": None}}
+    theirs = {"prompt": "Hu", "meta": {"chosen_model": "m"}}
+    pairs, _, _ = label(tmp_path, [row, named, row | theirs | {"chosen_model": "a"}])
+    assert [(p.source_id, p.meta) for p in pairs] == [
+        (None, None),
+        ("3", '{"chosen_model": "a"}'),
+        (None, '{"chosen_model": "m"}'),
+    ]
+    right = {"id": "q", "prompt": "Hi", "chosen": ["x"], "rejected": ["y", "z"], "model": "m"}
+    (tmp_path / "rb2.jsonl").write_text(lines([right]))
+    rows, _ = read_scored(f"{tmp_path}/rb2.jsonl", None, 1000)
+    assert [(r.source_id, r.meta) for r in rows] == [("q", '{"model": "m"}')] * 3
+
+
 def test_a_scored_row_without_a_score_is_dropped(tmp_path: Path) -> None:
     good = {"prompt": "Hi", "response": "x", "score": 3, "scale": "1-5"}
     bad = {name: value for name, value in good.items() if name != "scale"}

@@ -26,6 +26,9 @@ from selfreward.stages.sources import (
 )
 from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
 
+WRITERS = ("chosen_model", "rejected_model")
+"""Columns, and keys of `meta`, with the models that wrote the responses of a pair."""
+
 
 def build_labelled(
     path: str,
@@ -111,7 +114,8 @@ def _pair(
         corruption=str(row.get("subset") or "labelled"),
         source=found.source,
         category=found.category,
-        meta=_meta(row.get("meta")),
+        meta=meta_of(row, WRITERS),
+        source_id=row_id_of(row),
     )
 
 
@@ -132,10 +136,23 @@ def renamed(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     return row | named
 
 
-def _meta(value: Any) -> str | None:
+def meta_of(row: Mapping[str, Any], writers: Sequence[str]) -> str | None:
+    """JSON of a row's `meta`, with the names of its `writers` that stand in columns of their own;
+    of two names that in `meta` counts."""
+    value = row.get("meta")
+    named = {key: row[key] for key in writers if isinstance(row.get(key), str) and row[key]}
+    if named and (value is None or isinstance(value, Mapping)):
+        said = {key: name for key, name in (value or {}).items() if name is not None}
+        value = {**(value or {}), **named, **said}
     if value is None:
         return None
     return clean_text(json.dumps(value, ensure_ascii=False, sort_keys=True, default=str))
+
+
+def row_id_of(row: Mapping[str, Any]) -> str | None:
+    """A row's own `id` as text, where it has one."""
+    value = row.get("id")
+    return None if value is None else clean_text(str(value))
 
 
 def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:

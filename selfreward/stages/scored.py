@@ -10,10 +10,19 @@ from selfreward.judging.filters import exact_key
 from selfreward.records import DroppedRow, DropReason
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.in_training import NO_TRAINING, InTraining
-from selfreward.stages.labelled import check_names, nothing_usable, renamed, write_rows
+from selfreward.stages.labelled import (
+    check_names,
+    meta_of,
+    nothing_usable,
+    renamed,
+    row_id_of,
+    write_rows,
+)
 from selfreward.stages.sources import clean_text, dropping, read_rows, to_instruction
 from selfreward.storage.shards import ShardSummary
 
+WRITER = "model"
+"""The column, or key of `meta`, with the model that wrote a scored response."""
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _SCALE = re.compile(rf"\s*({_NUMBER})\s*(?:-|\u2013|to|\.\.)\s*({_NUMBER})")
 
@@ -155,6 +164,8 @@ def _scored(row: dict[str, Any], source: str, max_chars: int) -> ScoredResponse 
         group=None if row.get("group") is None else str(row["group"]),
         subset=str(row.get("subset") or ""),
         source=found.source,
+        meta=meta_of(row, (WRITER,)),
+        source_id=row_id_of(row),
     )
 
 

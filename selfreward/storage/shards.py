@@ -83,6 +83,12 @@ def sealed_shards(folder: str) -> list[str]:
     return [join(folder, n) for n in files.list_files(folder, ".parquet") if n.startswith("shard-")]
 
 
+def read_drops(folder: str) -> list[DroppedRow]:
+    """The rows that left the run in a stage, those of its complete shards in order."""
+    urls = sealed_shards(join(folder, "dropped"))
+    return [drop for url in urls for drop in read_records(url, DroppedRow)]
+
+
 def remove_shards_from(folder: str, index: int) -> None:
     """Removes what an interrupted attempt at a source that was longer then has left."""
     for url in sealed_shards(folder)[index:]:
