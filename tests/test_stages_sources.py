@@ -410,8 +410,8 @@ def test_rows_keep_their_own_ids_and_who_wrote_them(tmp_path: Path) -> None:
     ]
     right = {"id": "q", "prompt": "Hi", "chosen": ["x"], "rejected": ["y", "z"], "model": "m"}
     (tmp_path / "rb2.jsonl").write_text(lines([right]))
-    rows, _ = read_scored(f"{tmp_path}/rb2.jsonl", None, 1000)
-    assert [(r.source_id, r.meta) for r in rows] == [("q", '{"model": "m"}')] * 3
+    scored, _ = read_scored(f"{tmp_path}/rb2.jsonl", None, 1000)
+    assert [(r.source_id, r.meta) for r in scored] == [("q", '{"model": "m"}')] * 3
 
 
 def test_a_scored_row_without_a_score_is_dropped(tmp_path: Path) -> None:
