@@ -135,6 +135,10 @@ def evaluate(
     work: _Work = None,
     form: _Format = "table",
     out: _Out = None,
+    readings: Annotated[
+        str | None,
+        typer.Option(help="Write what the judge said to each row to this JSONL file."),
+    ] = None,
 ) -> None:
     """Measure a judge on labelled pairs and scored responses, both orders, with its biases."""
     from selfreward.evaluation.alpaca_eval import read_coefficients
@@ -145,6 +149,7 @@ def evaluate(
         get_benchmark,
     )
     from selfreward.evaluation.judges import parse_judge
+    from selfreward.evaluation.readings import write_readings
     from selfreward.evaluation.reports import with_protocol
     from selfreward.loops.evaluate import evaluate_judge
     from selfreward.loops.evaluate_options import asked_by, make_request
@@ -179,6 +184,8 @@ def evaluate(
     )
     display = _display(form)
     found = evaluate_judge(request, display)
+    if readings is not None:
+        write_readings(readings, found.readings)
     recipe = recipe_of(parse_judge(judge), request)
     report = found.report(recipe.evaluation, recipe.loop.seed)
     if benchmark is not None:

@@ -256,6 +256,8 @@ class ResponsePair:
     category: str | None = None
     meta: str | None = None
     """JSON of what a labelled pair's file says of it besides; benchmark protocols read it."""
+    source_id: str | None = None
+    """Of a labelled pair: the `id` of the file's row."""
 
     @classmethod
     def new(
@@ -272,6 +274,7 @@ class ResponsePair:
         source: str = "",
         category: str | None = None,
         meta: str | None = None,
+        source_id: str | None = None,
     ) -> Self:
         ident = content_id(
             "pair", [[m.role, m.content] for m in messages], chosen, rejected, corruption
@@ -289,6 +292,7 @@ class ResponsePair:
             source=source,
             category=category,
             meta=meta,
+            source_id=source_id,
         )
 
 

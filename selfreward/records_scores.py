@@ -26,6 +26,10 @@ class ScoredResponse:
     """Responses of one group answer the same prompt and may be compared with each other."""
     subset: str = ""
     source: str = ""
+    meta: str | None = None
+    """JSON of what the file says of the response besides, e.g. which model wrote it."""
+    source_id: str | None = None
+    """Of a file that judges are measured on: the `id` of its row."""
 
     @classmethod
     def new(
@@ -39,6 +43,8 @@ class ScoredResponse:
         group: str | None = None,
         subset: str = "",
         source: str = "",
+        meta: str | None = None,
+        source_id: str | None = None,
     ) -> Self:
         """`group` is by default made from the messages."""
         turns = [[m.role, m.content] for m in messages]
@@ -53,6 +59,8 @@ class ScoredResponse:
             group=group or content_id("grp", turns),
             subset=subset,
             source=source,
+            meta=meta,
+            source_id=source_id,
         )
 
 

@@ -1,7 +1,8 @@
 """One explicit Arrow schema per record, and the only place where records become rows.
 
 The schemas are derived from the records' type hints once, at import, so a column can never be
-guessed from its values (an all-null column would otherwise be read as floats).
+guessed from its values (an all-null column would otherwise be read as floats). A field that is None
+by default may be younger than a file: where its column is missing, it is None.
 """
 
 import types
@@ -171,10 +172,10 @@ def to_table(records: Iterable[Any], record_type: type) -> pa.Table:
 
 
 def from_table(table: pa.Table, record_type: type[RecordT]) -> list[RecordT]:
-    """Reads records back from a table. A column whose field is None by default may be missing.
+    """Reads records back from a table.
 
     Raises:
-        DataError: the table lacks a column of the record.
+        DataError: the table lacks a column of the record that is not None by default.
     """
     missing = missing_columns(record_type, table.column_names)
     if missing:

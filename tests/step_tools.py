@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from selfreward.config import RunConfig
+from selfreward.errors import own_error_in
 from selfreward.layout import Layout
-from selfreward.loops import pairs, sources, steps
+from selfreward.loops import evaluate, pairs, sources, steps
 from selfreward.loops.steps import Run
 
 
@@ -55,8 +56,27 @@ def without_ray(patch: pytest.MonkeyPatch) -> None:
 
     def shards_here(jobs: Any, task: Any, *_: Any) -> Iterator[Any]:
         for job in jobs:
-            yield job.folder, asyncio.run(task._run(job))
+            try:
+                summary = asyncio.run(task._run(job))
+            except Exception as error:
+                # As on a worker: what a group of tasks wraps around an error stays there.
+                raise own_error_in(error) or error from None
+            yield job.folder, summary
 
     for module in (pairs, sources):
         patch.setattr(module, "on_cluster", lambda run, function, *args: function(*args))
     patch.setattr(steps, "run_shards", shards_here)
+
+
+def evaluating_here(patch: pytest.MonkeyPatch, tmp_path: Path, generate: Any = None) -> Told:
+    """`selfreward evaluate` is done in this process; returns what its display is told."""
+    told = Told()
+
+    @contextmanager
+    def opened(config: Any, layout: Any, *_: Any) -> Iterator[Run]:
+        changes = config.model_dump(exclude={"run_dir"}, exclude_unset=True)
+        yield replace(run_in(tmp_path, changes, generate), layout=layout, display=cast(Any, told))
+
+    without_ray(patch)
+    patch.setattr(evaluate, "open_cluster", opened)
+    return told

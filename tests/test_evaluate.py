@@ -2,15 +2,13 @@
 
 import json
 import random
-import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from scipy.stats import spearmanr
 
+from tests.endpoint_tools import FakeEndpoint, served
 from tests.evaluate_tools import SCRIPTED, Command, jsonl, make_classifier, pair
 
 pytestmark = [
@@ -173,64 +171,19 @@ def test_a_classifier_scores_responses_and_judges_pairs(
     assert report["data"]["pairs"]["swap_flip_rate"] == 0
 
 
-class _Endpoint(BaseHTTPRequestHandler):
-    """Prefers the response with more of the word "good"; fails the first request of all."""
-
-    asked: ClassVar[list[dict[str, Any]]] = []
-
-    def do_GET(self) -> None:
-        self._answer(200, {"data": [{"id": "some-judge"}]})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(body)
-        if len(self.asked) == 1:
-            self._answer(503, {"error": "busy"})
-            return
-        shown = body["messages"][1]["content"]
-        found = re.findall(r"<response-[AB]-\w+>\n(.*?)\n</response", shown)
-        letter, other = ("A", " B") if "good" in found[0] else ("B", " A")
-        other_one = {"token": other, "logprob": -2.4}
-        token = {"token": letter, "logprob": -0.1, "top_logprobs": [other_one]}
-        choice = {
-            "index": 0,
-            "message": {"content": letter},
-            "finish_reason": "stop",
-            "logprobs": {"content": [token]},
-        }
-        usage = {"prompt_tokens": 50, "completion_tokens": 1}
-        self._answer(200, {"choices": [choice], "usage": usage})
-
-    def _answer(self, status: int, data: dict[str, Any]) -> None:
-        payload = json.dumps(data).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
 def test_an_endpoint_is_a_judge(command: Command, pairs: str) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Endpoint)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_port}/v1"
+    with served(FakeEndpoint(is_busy_first=True)) as endpoint:
         report = command.evaluate(
-            url, "--data", pairs, "--max-rows", "10", "judge.rubric=pairwise_verdict_only"
+            *(endpoint.url, "--data", pairs, "--max-rows", "10"),
+            "judge.rubric=pairwise_verdict_only",
         )
-    finally:
-        server.shutdown()
-        thread.join(timeout=10)
     found = report["data"]["pairs"]
     assert (found["n"], found["accuracy"]) == (10, 1.0)
     # P(chosen) = e^-0.1 / (e^-0.1 + e^-2.4) = 0.909 in both orders: Brier (1 - 0.909)^2.
     assert found["brier"] == pytest.approx((1 - 0.9089) ** 2, abs=1e-4)
-    assert _Endpoint.asked[1]["model"] == "some-judge"
-    assert _Endpoint.asked[1]["structured_outputs"] == {"choice": ["A", "B"]}
-    assert len(_Endpoint.asked) == 21  # 20 readings, and the one that failed
+    assert endpoint.asked[1]["model"] == "some-judge"
+    assert endpoint.asked[1]["structured_outputs"] == {"choice": ["A", "B"]}
+    assert len(endpoint.asked) == 21  # 20 readings, and the one that failed
 
 
 def test_compare_two_judges(command: Command, pairs: str, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,14 @@ from selfreward import cli
 from selfreward.engines.protocol import GenerationRequest
 from selfreward.errors import ConfigError
 from selfreward.evaluation import benchmarks
-from selfreward.loops import evaluate
+from selfreward.loops import asked_judge
 from selfreward.loops.evaluate_options import asked_by
-from selfreward.loops.steps import Run
 from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.intervals import DEFAULT_RESAMPLING
 from selfreward.records import Outcome
 from selfreward.records_scores import SlotVerdict
 from tests.stage_tools import MODEL, Fake
-from tests.step_tools import run_in, without_ray
+from tests.step_tools import evaluating_here
 
 URL = "http://localhost:1/v1/chat/completions#judge"
 
@@ -68,14 +65,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
 
         def __init__(self, **_: Any) -> None: ...
 
-    @contextmanager
-    def opened(config: Any, layout: Any, *_: Any) -> Iterator[Run]:
-        changes = config.model_dump(exclude={"run_dir"}, exclude_unset=True)
-        yield run_in(tmp_path, changes, fake)
-
-    without_ray(monkeypatch)
-    monkeypatch.setattr(evaluate, "EndpointClient", Endpoint)
-    monkeypatch.setattr(evaluate, "open_cluster", opened)
+    evaluating_here(monkeypatch, tmp_path, fake)
+    monkeypatch.setattr(asked_judge, "EndpointClient", Endpoint)
     return fake
 
 
@@ -115,8 +106,20 @@ def test_a_judge_that_writes_is_asked_for_the_best_of_four(
     purposes = [r.purpose for r in asked.asked]
     assert (purposes.count("best_of"), purposes.count("rate"), len(purposes)) == (3, 7, 10)
     # Again, as a table: nothing is asked twice.
-    assert command(monkeypatch, tmp_path) == 0
+    readings = tmp_path / "readings.jsonl"
+    assert command(monkeypatch, tmp_path, "--readings", str(readings)) == 0
     assert "published / domains / Math" in capsys.readouterr().out and len(asked.asked) == 10
+    rows = [json.loads(line) for line in readings.read_text().splitlines()]
+    assert [(row["id"], row["is_right"], row["outcome"]) for row in rows[:3]] == [
+        ("1", True, "choice"),
+        ("2", False, "unparsed"),
+        ("3", False, "choice"),
+    ]
+    assert (rows[0]["slot"], rows[1]["slot"]) == (rows[0]["right_slot"], None)
+    assert rows[1]["texts"] == ["All have their merits."]
+    # Of Ties every response has a line.
+    assert [row["id"] for row in rows[3:]] == ["ref:7"] * 3 + ["tied:7"] * 4
+    assert [row["score"] for row in rows[3:]] == [4, 1, 1, 4, 4, 1, 1]
 
 
 def test_many_questions_wait_in_shards_at_the_engines_and_each_is_asked_once(
@@ -126,7 +129,7 @@ def test_many_questions_wait_in_shards_at_the_engines_and_each_is_asked_once(
     (tmp_path / "rb2.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert command(monkeypatch, tmp_path, "pool.shard_size=3", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["choices"]["rb2"]["sections"]["Math"] == 1.0
-    folder = tmp_path / "run" / "best_of" / "rb2"
+    folder = tmp_path / "work" / "best_of" / "rb2"
     # An open shard is what waits at the engines at once.
     sizes = [pq.read_metadata(path).num_rows for path in sorted(folder.glob("shard-*.parquet"))]
     assert sizes == [3, 3, 1]

@@ -68,6 +68,8 @@ def test_the_card_is_of_labelled_pairs_and_of_the_own_scores(tmp_path: Path) -> 
         "n": 0,
         "score_entropy_bits": pytest.approx(0.9183, abs=1e-4),
         "score_saturation": pytest.approx(2 / 3),
+        # People scored none of them.
+        **dict.fromkeys(("own_score_excess", "other_score_excess", "score_self_preference")),
     }
     pair = ResponsePair.new(
         instruction_id="i",

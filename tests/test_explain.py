@@ -361,7 +361,7 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 def test_a_shard_of_another_version_is_named_and_left_out(tmp_path: Path) -> None:
     run = self_taught_run(str(tmp_path / "run"))
     url = f"{run.layout.selected(1)}/shard-00000.parquet"
-    pq.write_table(pq.read_table(url).drop_columns(["gold"]), url)
+    pq.write_table(pq.read_table(url).drop_columns(["ended"]), url)
     text = told(run.layout, run.example.id)
     assert "not read, written by another version: iter_01/selected" in text
     assert f"{run.example.id}: trained M1  [iter_01/examples]" in text

@@ -113,6 +113,15 @@ def test_self_preference_by_hand() -> None:
     assert bias_card(OUTCOMES, own={"p6": "chosen"}).self_preference is None
 
 
+def test_scores_of_its_own_against_others() -> None:
+    # 0.3 and 0.1 of the scale too high, against 0 and 0.1 too low.
+    card = bias_card(OUTCOMES, own_excess=[0.3, 0.1], other_excess=[0.0, -0.1])
+    assert (card.own_score_excess, card.other_score_excess) == pytest.approx((0.2, -0.05))
+    assert card.score_self_preference == pytest.approx(0.25)
+    alone = bias_card(OUTCOMES, own_excess=[0.3])
+    assert (alone.own_score_excess, alone.score_self_preference) == (0.3, None)
+
+
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="no pairs"):
         bias_card([])

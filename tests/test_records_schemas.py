@@ -332,3 +332,35 @@ def test_errors_survive_pickling_with_their_message() -> None:
         assert str(back) == "one line"
         assert isinstance(back, SelfRewardError)
     assert issubclass(DataError, UserError)
+
+
+def test_a_file_older_than_a_field_that_may_be_none_is_read() -> None:
+    pair, nested = SAMPLES["ResponsePair"], SAMPLES["RatingPair"]
+    old = to_table([pair], ResponsePair).drop_columns(["source_id"])
+    assert from_table(old, ResponsePair) == [pair]
+    rows = to_table([nested], RatingPair).to_pylist()
+    for name in ("meta", "source_id"):
+        del rows[0]["response"][name]
+    assert from_table(pa.Table.from_pylist(rows), RatingPair) == [nested]
+
+
+def test_what_a_file_calls_a_row_is_no_part_of_its_id() -> None:
+    pair: dict[str, Any] = {
+        "instruction_id": "i",
+        "messages": MESSAGES,
+        "chosen": "4",
+        "rejected": "5",
+    }
+    one, other = (
+        ResponsePair.new(**pair, corruption="labelled", source_id=ident) for ident in ("a", "b")
+    )
+    assert (one.id, one.source_id) == (other.id, "a")
+    scored: dict[str, Any] = {
+        "messages": MESSAGES,
+        "response": "4",
+        "score": 4.0,
+        "low": 1.0,
+        "high": 5.0,
+    }
+    named = ScoredResponse.new(**scored, meta='{"model": "m"}', source_id="a")
+    assert named.id == ScoredResponse.new(**scored).id

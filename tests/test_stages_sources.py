@@ -395,6 +395,25 @@ def test_the_first_row_of_a_labelled_file_decides_nothing(tmp_path: Path) -> Non
         label(tmp_path, rows, columns={"chosen": "best"})
 
 
+def test_rows_keep_their_own_ids_and_who_wrote_them(tmp_path: Path) -> None:
+    row = {"prompt": "Hi", "chosen": "x", "rejected": "y"}
+    named = row | {"id": 3, "prompt": "Ho", "chosen_model": "a", "meta": {"chosen_model": None}}
+    theirs = {"prompt": "Hu", "meta": {"chosen_model": "m"}}
+    as_text = row | {"prompt": "He", "rejected_model": "b", "meta": '{"chosen_model": "m"}'}
+    rows = [row, named, row | theirs | {"chosen_model": "a"}, as_text]
+    pairs, _, _ = label(tmp_path, rows)
+    assert [(p.source_id, p.meta) for p in pairs] == [
+        (None, None),
+        ("3", '{"chosen_model": "a"}'),
+        (None, '{"chosen_model": "m"}'),
+        (None, '{"chosen_model": "m", "rejected_model": "b"}'),
+    ]
+    right = {"id": "q", "prompt": "Hi", "chosen": ["x"], "rejected": ["y", "z"], "model": "m"}
+    (tmp_path / "rb2.jsonl").write_text(lines([right]))
+    scored, _ = read_scored(f"{tmp_path}/rb2.jsonl", None, 1000)
+    assert [(r.source_id, r.meta) for r in scored] == [("q", '{"model": "m"}')] * 3
+
+
 def test_a_scored_row_without_a_score_is_dropped(tmp_path: Path) -> None:
     good = {"prompt": "Hi", "response": "x", "score": 3, "scale": "1-5"}
     bad = {name: value for name, value in good.items() if name != "scale"}
@@ -471,6 +490,8 @@ def test_a_row_of_styles_is_nine_pairs(tmp_path: Path) -> None:
     # Of each row one pair has two equal responses.
     assert len(pairs) == 24 and [d.reason.value for d in dropped] == ["same_response"] * 3
     assert {p.corruption for p in pairs} == {"math"}
+    # The pairs of a row go by its id.
+    assert Counter(p.source_id for p in pairs) == {"0": 8, "1": 8, "2": 8}
     shown = [(p.chosen, p.rejected, json.loads(p.meta)) for p in pairs[:2]]
     assert shown == [
         ("a", "b", {"chosen_style": "concise", "rejected_style": "concise"}),

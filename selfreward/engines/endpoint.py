@@ -1,7 +1,7 @@
 """A judge behind somebody's HTTP endpoint, spoken to in the form of OpenAI's chat completions.
 
-Guided decoding is asked for in vLLM's way. A server that refuses fields it does not know is named
-with the mend (`judge.guided=false`).
+Guided decoding is asked for in vLLM's way. What becomes of fields that a server refuses is in
+`endpoint_fields.py`.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import tenacity
 
+from selfreward.engines.endpoint_fields import refused_fields
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest
 from selfreward.errors import ConfigError, EngineError, EngineTimeoutError, TransientEngineError
 from selfreward.judging.token_logps import TokenLogps, token_starts
@@ -21,9 +22,7 @@ from selfreward.records import ModelRef
 
 API_KEY = "SELFREWARD_ENDPOINT_KEY"
 """Environment variable with the key to send, where the endpoint wants one."""
-TOP_LOGPROBS = 20
 TRANSIENT_STATUS = (408, 409, 425, 429, 500, 502, 503, 504)
-_UNKNOWN_FIELD = ("unrecognized request argument", "unknown parameter", "extra inputs")
 _CONTEXT_WORDS = ("context length", "maximum context", "too long", "max_model_len")
 
 
@@ -61,6 +60,7 @@ class EndpointClient:
         Raises:
             EngineTimeoutError: the endpoint did not answer in time.
             EngineError: it kept failing for `recovery_timeout_s`, or refuses the key or the model.
+            ConfigError: it refuses a field that the requests are not the same without.
         """
         if self._gate is None:
             # Made in the task's own event loop, and shared by all its calls.
@@ -93,8 +93,32 @@ class EndpointClient:
     async def _send(self, http: httpx.AsyncClient, request: GenerationRequest) -> Completion:
         if request.target is not None:
             return self._refused(request, "an endpoint cannot score a given text")
+        refused = refused_fields(self.url, self._model)
+        while True:
+            body = refused.body(request)
+            response = await self._post(http, request, body)
+            if response.status_code in TRANSIENT_STATUS:
+                raise TransientEngineError(f"HTTP {response.status_code}: {response.text[:200]}")
+            is_refusal = response.status_code in (400, 403, 413, 422)
+            if is_refusal and _is_too_long(response.text):
+                return self._refused(request, response.text[:300])
+            # Each answer names another field of the body, so this ends.
+            if not (is_refusal and refused.learn(body, response.text)):
+                break
+        if is_refusal and response.status_code != 403:
+            return self._refused(request, response.text[:300])
+        if response.status_code != 200:
+            raise EngineError(
+                f"endpoint {self.url} answered HTTP {response.status_code}: {response.text[:200]};"
+                f" check the URL, the model name {self._model!r} and ${API_KEY}"
+            )
+        return completion_of(request, self.model, response.text)
+
+    async def _post(
+        self, http: httpx.AsyncClient, request: GenerationRequest, body: dict[str, Any]
+    ) -> httpx.Response:
         try:
-            response = await http.post(self.url, json=body_of(request, self._model))
+            return await http.post(self.url, json=body)
         except httpx.TimeoutException:
             raise EngineTimeoutError(
                 f"endpoint {self.url} did not answer request {request.id} within"
@@ -104,32 +128,18 @@ class EndpointClient:
             raise ConfigError(f"{self.url} is no URL: {error}") from None
         except httpx.HTTPError as error:
             raise TransientEngineError(f"{type(error).__name__}: {error}") from error
-        if response.status_code in TRANSIENT_STATUS:
-            raise TransientEngineError(f"HTTP {response.status_code}: {response.text[:200]}")
-        if response.status_code in (400, 413, 422):
-            text = response.text[:300]
-            if any(words in text.lower() for words in _UNKNOWN_FIELD):
-                raise ConfigError(
-                    f"endpoint {self.url} does not take every field of the request"
-                    f" ({' '.join(text.split())}); leave guided decoding out with"
-                    " judge.guided=false rating.guided=false"
-                )
-            return self._refused(request, text)
-        if response.status_code != 200:
-            raise EngineError(
-                f"endpoint {self.url} answered HTTP {response.status_code}: {response.text[:200]};"
-                f" check the URL, the model name {self._model!r} and ${API_KEY}"
-            )
-        return completion_of(request, self.model, response.text)
 
     def _refused(self, request: GenerationRequest, detail: str) -> Completion:
-        too_long = any(words in detail.lower() for words in _CONTEXT_WORDS)
         return Completion(
             request_id=request.id,
             model=self.model,
-            error="prompt_too_long" if too_long else "bad_request",
+            error="prompt_too_long" if _is_too_long(detail) else "bad_request",
             detail=" ".join(detail.split()),
         )
+
+
+def _is_too_long(text: str) -> bool:
+    return any(words in text.lower() for words in _CONTEXT_WORDS)
 
 
 def completions_url(url: str) -> str:
@@ -156,35 +166,6 @@ def first_model(url: str, timeout_s: float = 30.0) -> str:
         raise ConfigError(
             f"no model behind {models}: {type(error).__name__}: {error}; name it as URL#MODEL"
         ) from None
-
-
-def body_of(request: GenerationRequest, model: str) -> dict[str, Any]:
-    """The JSON body of a request."""
-    sampling = request.sampling
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "n": sampling.n,
-        "seed": sampling.seed,
-    }
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    if sampling.top_k:
-        body["top_k"] = sampling.top_k
-    if sampling.min_p:
-        body["min_p"] = sampling.min_p
-    if sampling.logps_of:
-        body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    if sampling.choices:
-        body["structured_outputs"] = {"choice": list(sampling.choices)}
-    elif sampling.regex is not None:
-        body["structured_outputs"] = {"regex": sampling.regex}
-    elif sampling.json_schema is not None:
-        body["structured_outputs"] = {"json": sampling.json_schema}
-    return body
 
 
 def completion_of(request: GenerationRequest, model: ModelRef, text: str) -> Completion:

@@ -38,6 +38,8 @@ class Sampling:
     logps_of: tuple[str, ...] = ()
     """Texts of one token each, e.g. ("A", "B"): their log-probabilities at every place where one
     of them was produced come back in `Draw.logps`."""
+    needs_logps: bool = False
+    """Whether a completion without them is of no use."""
     wants_token_ids: bool = False
     """Whether `Draw.token_ids` is asked for."""
 

@@ -1,7 +1,7 @@
 """What an evaluation found, and its figures: data sets, their mean, bias card, protocol."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.reward_modelling import pointwise_agreement
 from selfreward.records import Outcome
 from selfreward.records_scores import Rating, ScoredResponse
+from selfreward.stages.labelled_meta import read_meta_text
+from selfreward.stages.scored import WRITER
 from selfreward.storage.shards import read_records, sealed_shards
 
 
@@ -37,6 +39,24 @@ class Ratings:
     judge_scale: tuple[float, float]
     has_scale: bool
     """False for rewards, whose range seen stands in for a scale."""
+    models: tuple[str | None, ...] = ()
+    """Which model wrote each response, where the file says so."""
+
+    def excess(self) -> list[tuple[str, float]]:
+        """Of the responses with a known writer and a score: the writer, and the judge's score minus
+        people's, both as a share of their scale. A reward has no scale, so there is none."""
+        if not self.has_scale:
+            return []
+        rows = zip(self.models, self.judge, self.human, strict=False)
+        return [
+            (model, _share(judge, self.judge_scale) - _share(human, self.human_scale))
+            for model, judge, human in rows
+            if model is not None and judge is not None
+        ]
+
+
+def _share(score: float, scale: tuple[float, float]) -> float:
+    return (score - scale[0]) / (scale[1] - scale[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +77,8 @@ class Evaluated:
     """Of files whose questions were asked as one choice."""
     dropped: dict[str, dict[str, int]]
     """By data set and reason: rows that could not be used and pairs that could not be judged."""
+    readings: Sequence[Iterable[dict[str, Any]]] = ()
+    """What was said to each row (`readings.py`), in the order of `--readings`."""
     work: str
 
     def report(self, config: EvaluationConfig, seed: int) -> dict[str, Any]:
@@ -86,19 +108,28 @@ class Evaluated:
         }
         if self.outcomes:
             report["macro"] = macro_report(self.outcomes, config, seed)
+        if self.outcomes or self.ratings:
             report["card"] = card_report(self.outcomes, self.card_basis())
         return report
 
     def card_basis(self) -> CardBasis:
-        """Its own scores, and which responses of the pairs its own model wrote."""
+        """Its own scores, and which responses its own model wrote."""
         scores, scale = self._scores()
-        return CardBasis(own=self._own_sides(), scores=scores, scale=scale)
+        excess = [found for r in self.ratings.values() for found in r.excess()]
+        return CardBasis(
+            own=self._own_sides(),
+            scores=scores,
+            scale=scale,
+            own_excess=[gap for model, gap in excess if self._is_own(model)],
+            other_excess=[gap for model, gap in excess if not self._is_own(model)],
+        )
 
     def unknown_writers(self) -> list[str]:
         """Who wrote the responses by the files' own word, where none of them is this judge's
         model: nothing can then be said about self-preference."""
         rows = [meta for found in self.meta.values() for meta in found.values()]
         named = {str(meta[key]) for meta in rows for key in _WRITERS if meta.get(key)}
+        named |= {model for r in self.ratings.values() for model in r.models if model is not None}
         return [] if any(map(self._is_own, named)) else sorted(named)
 
     def _is_own(self, name: Any) -> bool:
@@ -157,7 +188,7 @@ def read_ratings(
             if subset is not None and row.subset != subset:
                 continue
             rows.append(row)
-            judge.append(_mean(found.get(row.id, [])))
+            judge.append(mean_rating(found.get(row.id, [])))
     return Ratings(
         human=tuple(row.score for row in rows),
         judge=tuple(judge),
@@ -166,6 +197,7 @@ def read_ratings(
         human_scale=one_scale(name, rows),
         judge_scale=_judge_scale(rubric, judge),
         has_scale=rubric is not None,
+        models=tuple(_writer(row) for row in rows),
     )
 
 
@@ -177,7 +209,13 @@ def one_scale(name: str, rows: Sequence[ScoredResponse]) -> tuple[float, float]:
     return scales.pop()
 
 
-def _mean(ratings: Sequence[Rating]) -> float | None:
+def _writer(row: ScoredResponse) -> str | None:
+    model = (read_meta_text(row.meta) or {}).get(WRITER)
+    return model if isinstance(model, str) and model else None
+
+
+def mean_rating(ratings: Sequence[Rating]) -> float | None:
+    """The mean score of the draws that have one; None without any."""
     if not ratings:
         return None
     vote = mean_score([r.verdict for r in ratings])

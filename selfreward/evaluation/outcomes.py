@@ -1,6 +1,6 @@
 """From judged pairs on storage to a measured judge: both orders, intervals, failures counted."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
 from selfreward.judging.baselines import verdict_of_scores
 from selfreward.judging.likelihood import LIKELIHOODS, ResponseLogps
-from selfreward.metrics.bias import BiasCard, bias_card, score_figures
+from selfreward.metrics.bias import BiasCard, bias_card, excess_figures, score_figures
 from selfreward.metrics.intervals import Groups
 from selfreward.metrics.pairwise import (
     PairOutcome,
@@ -18,9 +18,9 @@ from selfreward.metrics.pairwise import (
     prompts_of,
 )
 from selfreward.metrics.promotion import Accuracies
-from selfreward.records import Judgment, Position, ResponsePair, Verdict
+from selfreward.records import DropReason, Judgment, Outcome, Position, ResponsePair, Verdict
 from selfreward.records_scores import PairScore
-from selfreward.storage.shards import read_records, sealed_shards
+from selfreward.storage.shards import dropped_rows, read_records, sealed_shards
 
 Side = Literal["chosen", "rejected"]
 Reduce = Callable[[Sequence[Verdict]], Verdict]
@@ -96,7 +96,7 @@ def read_scored_outcomes(
         scores = {s.pair_id: s for s in read_records(scores_url, PairScore)}
         for pair in read_records(pairs_url, ResponsePair):
             if pair.id in scores:
-                chosen, rejected = _compared(scores[pair.id], likelihood)
+                chosen, rejected = compared_scores(scores[pair.id], likelihood)
                 readings = (
                     verdict_of_scores(chosen, rejected, p, with_probability=likelihood is None)
                     for p in Position
@@ -105,7 +105,8 @@ def read_scored_outcomes(
     return outcomes
 
 
-def _compared(score: PairScore, likelihood: str | None) -> tuple[float, float]:
+def compared_scores(score: PairScore, likelihood: str | None) -> tuple[float, float]:
+    """What of a pair's scores is compared: of the chosen response, and of the rejected one."""
     if likelihood is None:
         return score.chosen, score.rejected
     compare = LIKELIHOODS[likelihood]
@@ -124,7 +125,7 @@ def measure(
     """Returns the report of one set of pairs as plain data.
 
     Raises:
-        DataError: no pair of the set was read in both orders.
+        DataError: there are no outcomes.
     """
     if not outcomes:
         raise DataError(
@@ -138,6 +139,36 @@ def measure(
         seed=seed,
     )
     return report.to_dict()
+
+
+def nothing_judged(name: str, folder: str) -> DataError:
+    """What to raise where the judge's stage in `folder` has read no pair of the set `name`."""
+    drops = dropped_rows(folder)
+    said = f"no pair of {name} was judged"
+    if not drops:
+        return DataError(f"{said}: it holds none")
+    (reason, detail), count = Counter((d.reason, d.detail) for d in drops).most_common(1)[0]
+    mend = "; raise engine.max_model_len" if reason is DropReason.PROMPT_TOO_LONG else ""
+    return DataError(
+        f"{said}: all were dropped, {count} of {len(drops)} times as {reason.value}"
+        f" ({detail or 'without a word'}){mend}; remove {folder} to ask again"
+    )
+
+
+def check_probabilities(name: str, folder: str) -> None:
+    """Raises DataError where no verdict of the judgments in `folder` has a probability: nothing can
+    then be told by probability, and no failure of the judge's is to stand in its place."""
+    has_choices = False
+    for url in sealed_shards(folder):
+        for judgment in read_records(url, Judgment):
+            if judgment.verdict.probability_first is not None:
+                return
+            has_choices = has_choices or judgment.verdict.outcome is Outcome.CHOICE
+    if has_choices:
+        raise DataError(
+            f"{name}: the judge told no probabilities of its verdicts, of which --verdict"
+            " probability is made: use --verdict greedy or sampled"
+        )
 
 
 def common_outcomes(
@@ -161,17 +192,29 @@ class CardBasis:
     scores: Sequence[float] | None = None
     """Its scores of single responses."""
     scale: tuple[float, float] | None = None
+    own_excess: Sequence[float] = ()
+    """Its scores minus people's, as shares of the scale, of responses its own model wrote."""
+    other_excess: Sequence[float] = ()
+    """The same of responses by others."""
 
     def card(self, outcomes: Sequence[PairOutcome]) -> BiasCard:
         """The bias card over these pairs."""
-        return bias_card(outcomes, self.scores, self.scale, self.own or None)
+        return bias_card(
+            outcomes,
+            self.scores,
+            self.scale,
+            self.own or None,
+            self.own_excess,
+            self.other_excess,
+        )
 
     def card_figures(self, outcomes: Sequence[PairOutcome]) -> dict[str, Any]:
         """The card as plain data; without pairs, what the scores alone say."""
         if outcomes:
             return self.card(outcomes).to_dict()
         entropy, saturation = score_figures(self.scores, self.scale)
-        return {"n": 0, "score_entropy_bits": entropy, "score_saturation": saturation}
+        figures = {"n": 0, "score_entropy_bits": entropy, "score_saturation": saturation}
+        return figures | excess_figures(self.own_excess, self.other_excess)
 
 
 PAIRS_ALONE = CardBasis()

@@ -5,25 +5,26 @@ goes on where the last attempt stopped, and a finished evaluation costs seconds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from selfreward.config import RunConfig
-from selfreward.engines.client import EngineClient
-from selfreward.engines.endpoint import EndpointClient, first_model
 from selfreward.evaluation.best_of import read_best_of
 from selfreward.evaluation.evaluated import Evaluated, Ratings, read_ratings
-from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
+from selfreward.evaluation.judges import parse_judge
 from selfreward.evaluation.outcomes import (
+    check_probabilities,
     first_draw,
+    nothing_judged,
     read_outcomes,
     read_scored_outcomes,
 )
+from selfreward.evaluation.readings import ChoiceReadings, PairReadings, Readings, ScoreReadings
 from selfreward.evaluation.reports import reducer
 from selfreward.judging.best_of import BestOfRubric, best_of_rubric
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.rubrics import get_pairwise_rubric
 from selfreward.layout import Layout, absolute_path, join
+from selfreward.loops.asked_judge import AskedJudge
 from selfreward.loops.best_of import by_question, num_responses, questions_of
 from selfreward.loops.evaluate_checks import check_data
 from selfreward.loops.evaluate_request import (
@@ -36,10 +37,9 @@ from selfreward.loops.evaluate_request import (
     settings_of,
 )
 from selfreward.loops.labelled import DataSet, build_data_sets
-from selfreward.loops.pools import PlacedModel
 from selfreward.loops.rubric_checks import check_score_tokens
 from selfreward.loops.rubrics import load_pointwise_rubric
-from selfreward.loops.session import open_cluster, place, run_model
+from selfreward.loops.session import open_cluster
 from selfreward.loops.sources import output_of
 from selfreward.loops.steps import Output, Run, run_step
 from selfreward.metrics.best_of import BestOfOutcome
@@ -71,7 +71,7 @@ def evaluate_judge(request: EvaluateRequest, display: Display | None = None) -> 
     work = request.work or default_work(spec, config, request, rubric)
     check_place(work, "--work")
     config = config.model_copy(update={"run_dir": work})
-    judge = _Judge.of(spec, config)
+    judge = AskedJudge.of(spec, config)
     layout = Layout(absolute_path(work))
 
     def held() -> list[list[Bundle]]:
@@ -81,63 +81,15 @@ def evaluate_judge(request: EvaluateRequest, display: Display | None = None) -> 
         return _Evaluation(run, judge, request, rubric).measure()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judge:
-    """A judge ready to be asked: its identity, and how a client for it is made."""
-
-    spec: JudgeSpec
-    fingerprint: str
-    name: str
-    client: Callable[[Run], EngineClient] | None
-    placed: PlacedModel | None = None
-    """Of a judge that engines of the cluster hold."""
-    names: tuple[str, ...] = ()
-    """What files may call its model besides."""
-
-    @classmethod
-    def of(cls, spec: JudgeSpec, config: RunConfig) -> "_Judge":
-        if spec.kind == "baseline":
-            return cls(spec=spec, fingerprint=spec.text, name=spec.text, client=None)
-        if spec.kind == "endpoint":
-            endpoint: Any = EndpointClient(
-                url=spec.name,
-                model=spec.variant or first_model(spec.name),
-                request_timeout_s=config.engine.request_timeout_s,
-                recovery_timeout_s=config.engine.recovery_timeout_s,
-            )
-            return cls(
-                spec=spec,
-                fingerprint=endpoint.model.fingerprint,
-                name=endpoint.model.name,
-                client=lambda run: endpoint,
-            )
-        placed = _placed(spec, config)
-        return cls(
-            spec=spec,
-            fingerprint=placed.ref.fingerprint,
-            name=placed.ref.name,
-            client=lambda run: run.pools.judge(placed),
-            placed=placed,
-            # What a run trained writes much as its seed does.
-            names=(config.model.name,),
-        )
-
-
-def _placed(spec: JudgeSpec, config: RunConfig) -> PlacedModel:
-    if spec.kind != "run":
-        return place(config.model)
-    iteration, _ = run_checkpoint(spec)
-    return run_model(Layout(absolute_path(spec.name)), config.model, iteration)
-
-
 class _Evaluation:
     """One evaluation while it runs."""
 
     def __init__(
-        self, run: Run, judge: _Judge, request: EvaluateRequest, rubric: PointwiseRubric
+        self, run: Run, judge: AskedJudge, request: EvaluateRequest, rubric: PointwiseRubric
     ) -> None:
         self.run, self.judge, self.request, self.rubric = run, judge, request, rubric
         self.spec, self.config = judge.spec, run.config
+        self.readings: list[Readings] = []
 
     def measure(self) -> Evaluated:
         request = self.request
@@ -164,6 +116,7 @@ class _Evaluation:
             choices=self._chosen(scored, dropped) if request.by == "choice" else {},
             ratings=self._rated(scored, dropped),
             dropped=dropped,
+            readings=self.readings,
             work=self.run.layout.root,
         )
         writers = found.unknown_writers()
@@ -204,15 +157,31 @@ class _Evaluation:
                 objective="sft",
                 adaptive=False,
                 orders=request.orders,
+                by_probability=request.verdict == "probability",
                 name="evaluate",
             )
         outcomes = {}
         reduce = reducer(request.verdict, request.votes) if spec.writes else first_draw
         for data, folder in self._step(logic, sets, dropped):
-            outcomes[data.name] = (
+            if isinstance(logic, Judge) and logic.by_probability:
+                check_probabilities(data.name, folder)
+            found = (
                 read_scored_outcomes(data.source.folder, folder, spec.variant)
                 if spec.scores_alone
                 else read_outcomes(data.source.folder, folder, reduce)
+            )
+            if not found:
+                raise nothing_judged(data.name, folder)
+            outcomes[data.name] = found
+            self.readings.append(
+                PairReadings(
+                    data=data.name,
+                    rows=data.source.folder,
+                    folder=folder,
+                    outcomes=found,
+                    scores_alone=spec.scores_alone,
+                    likelihood=spec.variant,
+                )
             )
         return outcomes
 
@@ -237,10 +206,14 @@ class _Evaluation:
         def fit(data: DataSet, output: Output) -> Output:
             return by_question(self.run, data, output, len(questions[data.name]))
 
-        return {
-            data.name: read_best_of(questions[data.name], folder)
-            for data, folder in self._step(logic, asked, dropped, fit)
-        }
+        chosen = {}
+        for data, folder in self._step(logic, asked, dropped, fit):
+            shown = questions[data.name]
+            found = chosen[data.name] = read_best_of(shown, folder)
+            self.readings.append(
+                ChoiceReadings(data=data.name, folder=folder, questions=shown, outcomes=found)
+            )
+        return chosen
 
     def _rated(
         self, sets: Sequence[DataSet], dropped: dict[str, dict[str, int]]
@@ -271,10 +244,14 @@ class _Evaluation:
             return replace(output, num_rows=sizes[data.name])
 
         rated = [s for s in sets if sizes[s.name]]
-        return {
-            data.name: read_ratings(data.name, data.source.folder, folder, rubric, subset)
-            for data, folder in self._step(logic, rated, dropped, fit)
-        }
+        ratings = {}
+        for data, folder in self._step(logic, rated, dropped, fit):
+            rows = data.source.folder
+            ratings[data.name] = read_ratings(data.name, rows, folder, rubric, subset)
+            self.readings.append(
+                ScoreReadings(data=data.name, rows=rows, folder=folder, subset=subset)
+            )
+        return ratings
 
     def _step(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 
 from selfreward.config_loading import identity
 from selfreward.errors import DataError
-from selfreward.evaluation.outcomes import measure, read_outcomes
+from selfreward.evaluation.outcomes import measure, nothing_judged, read_outcomes
 from selfreward.layout import join
 from selfreward.loops.pairs import ASIDE
 from selfreward.loops.pools import PlacedModel
@@ -71,16 +71,13 @@ def evaluate_model(run: Run, model: PlacedModel, sets: dict[str, Source]) -> dic
         if source.num_records > 0
     ]
     run_step(run, f"evaluate M{iteration}", logic, outputs, lambda: run.pools.judge(model))
-    reports: dict[str, Any] = {
-        name: measure(
-            name,
-            read_outcomes(source.folder, folders[name]),
-            config.evaluation,
-            config.loop.seed,
-        )
-        for name, source in sets.items()
-        if source.num_records > 0
-    }
+    reports: dict[str, Any] = {}
+    for name, source in sets.items():
+        if source.num_records > 0:
+            outcomes = read_outcomes(source.folder, folders[name])
+            if not outcomes:
+                raise nothing_judged(name, folders[name])
+            reports[name] = measure(name, outcomes, config.evaluation, config.loop.seed)
     url = evaluation_url(run, iteration)
     if files.exists(url) and files.read_json(url) == reports:
         return reports

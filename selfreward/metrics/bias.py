@@ -55,6 +55,13 @@ class BiasCard:
     self_preference: float | None
     """On pairs with one answer of the judge's own model: share of the choices naming it minus
     the share of these choices in which it is the better; above 0 the judge favours its own."""
+    own_score_excess: float | None = None
+    """Mean of its score minus people's, both as a share of their scale, over the single responses
+    of its own model; 0.1 is a tenth of the scale too high."""
+    other_score_excess: float | None = None
+    """The same over the responses of other models."""
+    score_self_preference: float | None = None
+    """The first minus the second; above 0 the judge is kinder to its own."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready dictionary."""
@@ -123,19 +130,36 @@ def score_figures(
     return entropy, float((values == high).mean())
 
 
+def excess_figures(own: Sequence[float], others: Sequence[float]) -> dict[str, float | None]:
+    """Returns the figures of a card on how much more than people the judge gives to responses.
+
+    Each number is the judge's score minus people's, both as a share of their scale; `own` are
+    those of responses of the judge's own model.
+    """
+    first, second = _mean(own), _mean(others)
+    return {
+        "own_score_excess": first,
+        "other_score_excess": second,
+        "score_self_preference": None if first is None or second is None else first - second,
+    }
+
+
 def bias_card(
     outcomes: Sequence[PairOutcome],
     scores: Sequence[float] | None = None,
     scale: tuple[float, float] | None = None,
     own: Mapping[str, str] | None = None,
+    own_excess: Sequence[float] = (),
+    other_excess: Sequence[float] = (),
 ) -> BiasCard:
     """Measures the biases of a judge on labelled pairs read in both orders, or in a random one.
 
     `scores` are the scores it gave to single responses, failed judgments left out, and `scale`
     their lowest and highest possible value, without which there is no saturation. `own` maps ids
     of pairs to the side, `chosen` or `rejected`, that the judge's own model wrote; pairs with no
-    or two own answers are not in it. Raises ValueError without pairs, for scores outside the scale
-    and for another word than these two.
+    or two own answers are not in it. `own_excess` and `other_excess` are those of
+    `excess_figures`. Raises ValueError without pairs, for scores outside the scale and for another
+    word than these two.
     """
     # Only its rates are wanted: one resample spares the interval's cost.
     report = pairwise_report(outcomes, num_samples=1)
@@ -167,6 +191,7 @@ def bias_card(
         self_preference=(
             None if named_own is None or better_own is None else named_own - better_own
         ),
+        **excess_figures(own_excess, other_excess),
     )
 
 

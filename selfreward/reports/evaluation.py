@@ -30,6 +30,8 @@ _HEADINGS = (
     "failed",
     "dropped",
 )
+# In front of the last two, where some data set has a probability.
+_CALIBRATION = {"brier": "Brier", "ece": "ECE"}
 
 
 _COMPARED = (
@@ -46,9 +48,22 @@ def _interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}"
 
 
+def _calibration(report: Mapping[str, Any]) -> list[str]:
+    """The figures of the probabilities that were measured of one data set or another."""
+    found = report["data"].values()
+    return [key for key in _CALIBRATION if any(data.get(key) is not None for data in found)]
+
+
+def data_headings(report: Mapping[str, Any]) -> Cells:
+    """Those of `data_rows`."""
+    measured = [_CALIBRATION[key] for key in _calibration(report)]
+    return (*_HEADINGS[:-2], *measured, *_HEADINGS[-2:])
+
+
 def data_rows(report: Mapping[str, Any]) -> list[Cells]:
     """One row a data set, and the plain mean over them where there are several."""
     rows: list[Cells] = []
+    calibration = _calibration(report)
     for name, found in report["data"].items():
         failed = found["unparsed_rate"] + found["truncated_rate"] + found["refused_rate"]
         rows.append(
@@ -64,6 +79,7 @@ def data_rows(report: Mapping[str, Any]) -> list[Cells]:
                 rate(found["first_position_rate"]),
                 rate(found["swap_flip_rate"]),
                 rate(found["longer_chosen_rate"]),
+                *(rate(found[key]) for key in calibration),
                 rate(failed),
                 str(sum(found["dropped"].values())),
             )
@@ -72,8 +88,8 @@ def data_rows(report: Mapping[str, Any]) -> list[Cells]:
     if macro is not None and macro["data_sets"] > 1:
         both = rate(macro["position_consistent_accuracy"])
         mean = rate(macro["accuracy"])
-        interval = _interval(macro["accuracy_ci"])
-        rows.append(("mean of sets", "", "", mean, interval, both, *[""] * 7))
+        row = ("mean of sets", "", "", mean, _interval(macro["accuracy_ci"]), both)
+        rows.append((*row, *[""] * (len(data_headings(report)) - len(row))))
     return rows
 
 
@@ -129,7 +145,7 @@ def tables(report: Mapping[str, Any]) -> list[tuple[Cells, list[Cells]]]:
     """(headings, rows) of every table of the report that has something to show."""
     shown: list[tuple[Cells, list[Cells]]] = []
     if report["data"]:
-        shown.append((_HEADINGS, data_rows(report)))
+        shown.append((data_headings(report), data_rows(report)))
     if report["choices"]:
         shown.append((_CHOICE_HEADINGS, choice_rows(report)))
     if report["scores"]:

@@ -41,6 +41,8 @@ class Question:
     wrong: tuple[str, ...]
     """As the file has them."""
     subset: str
+    source_id: str | None = None
+    """The `id` of the file's row."""
 
 
 def read_questions(urls: Sequence[str], apart: str) -> list[Question]:
@@ -90,6 +92,7 @@ def _question(group: str, subset: str, rows: Sequence[ScoredResponse]) -> Questi
         right=right[0],
         wrong=wrong,
         subset=subset,
+        source_id=rows[0].source_id,
     )
 
 

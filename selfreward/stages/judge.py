@@ -42,6 +42,8 @@ class Judge:
     max_draws_per_round: int = 8
     orders: Literal["both", "random"] = "both"
     """`random`: each pair is read in one order, by its id: half the cost, no bias figures."""
+    by_probability: bool = False
+    """Whether verdicts are made of probabilities: a reading without them is then of no use."""
     name: str = "judge"
     out_type: type[Judgment] = Judgment
 
@@ -103,6 +105,7 @@ class Judge:
                 choices=choices if self.guided else (),
                 regex=verdict_regex(rubric) if self.guided and not choices else None,
                 logps_of=("A", "B"),
+                needs_logps=self.by_probability,
             ),
         )
 

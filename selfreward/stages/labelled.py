@@ -15,7 +15,7 @@ from selfreward.judging.filters import exact_key
 from selfreward.layout import join
 from selfreward.records import DroppedRow, DropReason, ResponsePair, content_id
 from selfreward.stages.in_training import NO_TRAINING, InTraining
-from selfreward.stages.labelled_meta import meta_text
+from selfreward.stages.labelled_meta import meta_text, row_id_of
 from selfreward.stages.labelled_rows import (
     LABELLED,
     FileReading,
@@ -28,6 +28,9 @@ from selfreward.stages.labelled_rows import (
 from selfreward.stages.row_limit import RowLimit, limited
 from selfreward.stages.sources import clean_text, has_prompt, to_instruction
 from selfreward.storage.shards import ShardSummary, remove_shards_from, shard_name, write_records
+
+WRITERS = ("chosen_model", "rejected_model")
+"""Columns, and keys of `meta`, with the models that wrote the responses of a pair."""
 
 
 def build_labelled(
@@ -136,7 +139,8 @@ def pair_of(
         corruption=str(row.get("subset") or "labelled"),
         source=found.source,
         category=found.category,
-        meta=meta_text(row.get("meta")),
+        meta=meta_text(row, WRITERS),
+        source_id=row_id_of(row),
     )
 
 

@@ -114,6 +114,7 @@ class Rate:
                 n=self.num_draws,
                 regex=rubric.guided_regex if self.guided else None,
                 logps_of=score_labels(rubric) if self.expected else (),
+                needs_logps=self.expected,
             ),
         )
 

@@ -17,6 +17,7 @@ def sampling_of(
     regex: str | None = None,
     json_schema: str | None = None,
     logps_of: tuple[str, ...] = (),
+    needs_logps: bool = False,
 ) -> Sampling:
     return Sampling(
         temperature=config.temperature,
@@ -30,6 +31,7 @@ def sampling_of(
         regex=regex,
         json_schema=json_schema,
         logps_of=logps_of,
+        needs_logps=needs_logps,
     )
 
 

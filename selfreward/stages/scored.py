@@ -11,6 +11,7 @@ from selfreward.records import DroppedRow, DropReason
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled import nothing_usable, write_rows
+from selfreward.stages.labelled_meta import meta_text, row_id_of
 from selfreward.stages.labelled_rows import (
     SCORED,
     FileReading,
@@ -23,6 +24,8 @@ from selfreward.stages.row_limit import RowLimit, limited
 from selfreward.stages.sources import clean_text, to_instruction
 from selfreward.storage.shards import ShardSummary
 
+WRITER = "model"
+"""The column, or key of `meta`, with the model that wrote a scored response."""
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _SCALE = re.compile(rf"\s*({_NUMBER})\s*(?:-|\u2013|to|\.\.)\s*({_NUMBER})")
 
@@ -156,6 +159,8 @@ def _scored(row: dict[str, Any], source: str, max_chars: int) -> ScoredResponse 
         group=None if row.get("group") is None else str(row["group"]),
         subset=str(row.get("subset") or ""),
         source=found.source,
+        meta=meta_text(row, (WRITER,)),
+        source_id=row_id_of(row),
     )
 
 

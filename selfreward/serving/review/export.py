@@ -104,6 +104,8 @@ def jsonl(rows: Iterable[Preference | ScoredResponse]) -> Iterator[str]:
         data: dict[str, Any] = to_row(row)
         if isinstance(row, ScoredResponse):
             data["scale"] = [data.pop("low"), data.pop("high")]
+            # Of rows that come from a file.
+            del data["meta"], data["source_id"]
         yield json.dumps(data, ensure_ascii=False) + "\n"
 
 
