@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import yaml
@@ -189,7 +189,7 @@ def default_work(
         "settings": settings_of(spec, config, request, rubric),
         "data": sorted([absolute_path(p), files.version_of(p)] for p in request.data),
         "columns": dict(request.columns),
-        "max_rows": None if request.limit is None else asdict(request.limit),
+        "max_rows": None if request.limit is None else request.limit.recipe,
         "max_chars": config.evaluation.max_prompt_chars,
     }
     if request.keep_same:

@@ -1,7 +1,7 @@
 """The files an evaluation reads, as stage folders: labelled pairs and scored responses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -80,7 +80,7 @@ def build_data_sets(
             "path": known_as,
             "content": content,
             "kind": kind,
-            "max": None if limit is None else asdict(limit),
+            "max": None if limit is None else limit.recipe,
             "max_chars": config.evaluation.max_prompt_chars,
             "columns": dict(columns),
         }

@@ -7,7 +7,7 @@ few prompts. So rows are drawn by a hash of what they say: for measuring, the sa
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from selfreward.errors import DataError
 from selfreward.judging.filters import exact_key
@@ -41,6 +41,11 @@ class RowLimit:
     setting: str = "--max-rows"
     """What to raise where no prompt fits."""
     seed: int = 0
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What says which rows are kept; not what messages call it."""
+        return {"rows": self.rows, "whole_prompts": self.whole_prompts, "seed": self.seed}
 
 
 def limited(rows: Sequence[_Row], limit: RowLimit | None) -> list[_Row]:
