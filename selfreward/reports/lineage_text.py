@@ -73,9 +73,8 @@ class _Teller:
         """Each once, wherever it stands: alone, or inside what was made of it."""
         folders: dict[str, list[str]] = {}
         rows: dict[str, dict[str, Any]] = {}
-        for entry in self._of(
-            "Instruction", "CreatedInstruction", "AnsweredInstruction", "SampledInstruction"
-        ):
+        made = ("CreatedInstruction", "AnsweredInstruction", "SampledInstruction")
+        for entry in self._of("Instruction", *made):
             row = entry.row if entry.record == "Instruction" else entry.row["instruction"]
             rows.setdefault(row["id"], row)
             if entry.record != "AnsweredInstruction":
@@ -84,9 +83,8 @@ class _Teller:
             known = [("source", row["source"]), ("category", row["category"])]
             known += [("complexity", row["complexity"]), ("length", row["expected_length"])]
             more = ", ".join(f"{name} {value}" for name, value in known if value is not None)
-            yield self._head(
-                "INSTRUCTION", ident, more, list(dict.fromkeys(folders.get(ident, ())))
-            )
+            where = list(dict.fromkeys(folders.get(ident, ())))
+            yield self._head("INSTRUCTION", ident, more, where)
             yield from self._messages(row["messages"])
             if row["reference_answer"] is not None:
                 yield f"  reference answer: {self._text(row['reference_answer'], 4).strip()}"
@@ -186,12 +184,8 @@ class _Teller:
             row = entry.row
             used = ", ".join(f"M{i}" for i in entry.trained)
             more = f"trained {used}" if used else "no training has read it"
-            yield self._head(
-                "TRAINING EXAMPLE" if entry.record == "TrainingExample" else "PREFERENCE",
-                entry.id,
-                more,
-                entry.folders,
-            )
+            title = "TRAINING EXAMPLE" if entry.record == "TrainingExample" else "PREFERENCE"
+            yield self._head(title, entry.id, more, entry.folders)
             yield f"  about {row['pair_id']}{self._part_in(row)}"
             yield from self._messages(row["messages"])
             if entry.record == "TrainingExample":
@@ -285,11 +279,8 @@ class _Teller:
         said = []
         if chosen:
             rights = [right for r in rows if (right := self._is_right(r)) is not None]
-            said.append(
-                f"{sum(rights)} of {chosen} right"
-                if rights
-                else f"{chosen} choice{'s' * (chosen > 1)}"
-            )
+            choices = f"{chosen} choice{'s' * (chosen > 1)}"
+            said.append(f"{sum(rights)} of {chosen} right" if rights else choices)
         if scored:
             scores = [r["verdict"]["score"] for r in rows if r["verdict"]["outcome"] == "score"]
             said.append(f"mean {sum(scores) / scored:.4g} of {scored} score{'s' * (scored > 1)}")
