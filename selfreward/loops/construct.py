@@ -1,5 +1,6 @@
 """Steps that construct response pairs: respond, corrupt, perturb, gather, score."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from selfreward.config_loading import identity
@@ -130,9 +131,12 @@ def _respond(
 
 
 def _outputs(
-    folders: dict[str, str], sources: dict[str, Source], recipe: dict[str, Any]
+    folders: dict[str, str],
+    sources: dict[str, Source],
+    recipe: dict[str, Any],
+    splits: Sequence[str] = SPLITS,
 ) -> list[Output]:
-    return [output_of(folders[split], sources[split], recipe) for split in SPLITS]
+    return [output_of(folders[split], sources[split], recipe) for split in splits]
 
 
 def _corrupt(
@@ -168,14 +172,8 @@ def _perturb(run: Run, answers: dict[str, Source], iteration: int) -> dict[str, 
         ("perturb", config.perturb, ("train", "validation")),
         ("perturb, heldout", every, ("heldout",)),
     ):
-        outputs = [
-            output_of(
-                folders[split],
-                answers[split],
-                {"perturb": identity(wanted), "seed": config.loop.seed},
-            )
-            for split in splits
-        ]
+        recipe = {"perturb": identity(wanted), "seed": config.loop.seed}
+        outputs = _outputs(folders, answers, recipe, splits)
         done = run_step(run, title, Perturb(config=wanted, seed=config.loop.seed), outputs)
         found |= {
             split: Source.of(folders[split], made) for split, made in zip(splits, done, strict=True)
