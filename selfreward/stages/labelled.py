@@ -5,7 +5,7 @@ is no prompt column, what both begin with is the prompt.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from selfreward.config import ColumnsConfig
 from selfreward.errors import DataError
 from selfreward.judging.filters import exact_key
 from selfreward.layout import join
-from selfreward.records import DroppedRow, DropReason, ResponsePair, content_id
+from selfreward.records import DroppedRow, DropReason, Message, ResponsePair, content_id
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled_meta import meta_text, row_id_of
 from selfreward.stages.labelled_rows import (
@@ -68,10 +68,8 @@ def build_labelled(
                 # The same pair with other things said of it, e.g. by another annotator: a row of
                 # its own.
                 made = replace(made, id=content_id("pair", made.id, made.meta))
-            if isinstance(made, ResponsePair) and made.id in seen:
-                made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same pair stands above")
-            if isinstance(made, ResponsePair) and exact_key(made.messages) in known:
-                made = _drop(made.id, DropReason.IN_TRAINING, "the run trains on this prompt")
+            if isinstance(made, ResponsePair):
+                made = already_known(made.id, made.messages, "pair", seen, known) or made
             if isinstance(made, ResponsePair):
                 seen.add(made.id)
                 usable.append(made)
@@ -90,6 +88,22 @@ def build_labelled(
     drawn = {pair.id for pair in limited([pairs[0] for pairs in of_rows], limit)}
     kept = [pair for pairs in of_rows if pairs[0].id in drawn for pair in pairs]
     return list(write_rows(folder, kept, dropped, shard_size, ResponsePair))
+
+
+def already_known(
+    row_id: str,
+    messages: Sequence[Message],
+    what: str,
+    seen: Collection[str],
+    trained: Collection[str],
+) -> DroppedRow | None:
+    """Why a usable row is left out all the same: it stands above, or the run trains on its prompt;
+    None for another. `seen` are ids, `trained` keys of prompts."""
+    if row_id in seen:
+        return _drop(row_id, DropReason.EXACT_DUPLICATE, f"the same {what} stands above")
+    if exact_key(messages) in trained:
+        return _drop(row_id, DropReason.IN_TRAINING, "the run trains on this prompt")
+    return None
 
 
 def pair_rows(

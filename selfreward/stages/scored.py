@@ -6,11 +6,10 @@ from typing import Any
 
 from selfreward.config import ColumnsConfig
 from selfreward.errors import DataError
-from selfreward.judging.filters import exact_key
 from selfreward.records import DroppedRow, DropReason
 from selfreward.records_scores import ScoredResponse
 from selfreward.stages.in_training import NO_TRAINING, InTraining
-from selfreward.stages.labelled import nothing_usable, write_rows
+from selfreward.stages.labelled import already_known, nothing_usable, write_rows
 from selfreward.stages.labelled_meta import meta_text, row_id_of
 from selfreward.stages.labelled_rows import (
     SCORED,
@@ -101,10 +100,8 @@ def read_scored(
         fits = fits or has_lists(row) or (is_scored(row) and "scale" in row)
         for one in _single_responses(row):
             made = _scored(one, source, max_chars)
-            if isinstance(made, ScoredResponse) and made.id in seen:
-                made = _drop(made.id, DropReason.EXACT_DUPLICATE, "the same row stands above")
-            if isinstance(made, ScoredResponse) and exact_key(made.messages) in known:
-                made = _drop(made.id, DropReason.IN_TRAINING, "the run trains on this prompt")
+            if isinstance(made, ScoredResponse):
+                made = already_known(made.id, made.messages, "row", seen, known) or made
             if isinstance(made, ScoredResponse):
                 seen.add(made.id)
                 rows.append(made)
