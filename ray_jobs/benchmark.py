@@ -27,7 +27,7 @@ from selfreward.benchmarks.rows import training_on_rows
 from selfreward.benchmarks.self_instruct import filter_throughput
 from selfreward.benchmarks.text import training_on_text
 from selfreward.config import RunConfig
-from selfreward.config_loading import load_config
+from selfreward.config_loading import load_config, parse_config
 from selfreward.config_serving import ServiceConfig
 from selfreward.engines.models import resolve_model
 from selfreward.storage.manifest import now, versions
@@ -37,7 +37,8 @@ def main() -> None:
     overrides = [argument for argument in sys.argv[1:] if "=" in argument]
     config = load_config(Path(__file__).parent / "configs" / "quickstart.yaml", overrides)
     with tempfile.TemporaryDirectory(prefix="selfreward-benchmark-") as scratch:
-        parts = _parts(config, Path(scratch))
+        # Evaluating takes no recipe by itself, so it is measured without one.
+        parts = _parts(config, parse_config({}, overrides), Path(scratch))
         chosen = [name for name in sys.argv[1:] if "=" not in name] or list(parts)
         unknown = [name for name in chosen if name not in parts]
         if unknown:
@@ -49,11 +50,11 @@ def main() -> None:
     print(json.dumps(figures, indent=2))
 
 
-def _parts(config: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
+def _parts(config: RunConfig, bare: RunConfig, scratch: Path) -> dict[str, Callable[[], Any]]:
     served = ServiceConfig(model=config.model, engine=config.engine)
     return {
         "throughput": lambda: judge_throughput(config, scratch),
-        "evaluation": lambda: evaluation_throughput(config, scratch),
+        "evaluation": lambda: evaluation_throughput(bare, scratch),
         "adaptive": lambda: adaptive_drawing(config, scratch),
         "training": lambda: training_on_rows(resolve_model(config.model.name)),
         "text": lambda: training_on_text(scratch),

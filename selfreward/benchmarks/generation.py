@@ -20,7 +20,6 @@ from selfreward.stages.progress import BoardHandle
 from selfreward.stages.runner import ShardJob, ShardTask, run_shards
 from selfreward.storage.shards import ShardSummary, add_ledgers, read_records, write_records
 
-SHARD_SIZE = 32
 REF = ModelRef(name="none", iteration=0, fingerprint="none")
 
 
@@ -41,16 +40,19 @@ def _stage(
 ) -> tuple[float, list[ShardSummary]]:
     """Runs the stage over shards as a run does; returns seconds and the shards' summaries."""
     jobs = []
-    for index, start in enumerate(range(0, len(pairs), SHARD_SIZE)):
+    size = config.pool.shard_size
+    for index, start in enumerate(range(0, len(pairs), size)):
         url = str(folder / f"pairs-{index}.parquet")
-        write_records(url, pairs[start : start + SHARD_SIZE], ResponsePair)
+        write_records(url, pairs[start : start + size], ResponsePair)
         jobs.append(ShardJob(folder=str(folder / "out"), index=index, inputs=(url,)))
     board = BoardHandle()
     task = ShardTask(
         logic, pool.client().generate, config.ray.rows_per_call, board.open("benchmark")
     )
     begin = time.monotonic()
-    summaries = [s for _, s in run_shards(jobs, task, config.ray, len(jobs))]
+    # As many open shards as a run has: each is a worker process, whose start takes a second of a
+    # core that the engine wants too.
+    summaries = [s for _, s in run_shards(jobs, task, config.ray, config.open_shards)]
     seconds = time.monotonic() - begin
     board.stop()
     return seconds, summaries
@@ -123,7 +125,8 @@ def evaluation_throughput(config: RunConfig, folder: Path, num_pairs: int = 500)
     """Tokens a second, prompts included, of `selfreward evaluate` over `vllm.LLM`.
 
     One greedy verdict of one letter in both orders of each pair, which is nearly all prompt. The
-    evaluation's time is that of its judge stage, reading and writing shards included.
+    evaluation's time is that of its judge stage, reading and writing shards included. `config` is
+    what `selfreward evaluate` takes without a recipe.
     """
     model = place(config.model)
     logic = Judge(
