@@ -108,6 +108,9 @@ _MaxRows = Annotated[
 _Work = Annotated[str | None, typer.Option(help="Folder or URL that keeps the judgments.")]
 _Format = Annotated[str, typer.Option("--format", help="table, json, or markdown.")]
 _Out = Annotated[str | None, typer.Option(help="Write the figures as JSON to this file too.")]
+_Readings = Annotated[
+    str | None, typer.Option(help="Write what a judge said to each row to this JSONL file.")
+]
 
 
 @app.command()
@@ -135,10 +138,7 @@ def evaluate(
     work: _Work = None,
     form: _Format = "table",
     out: _Out = None,
-    readings: Annotated[
-        str | None,
-        typer.Option(help="Write what the judge said to each row to this JSONL file."),
-    ] = None,
+    readings: _Readings = None,
 ) -> None:
     """Measure a judge on labelled pairs and scored responses, both orders, with its biases."""
     from selfreward.evaluation.alpaca_eval import read_coefficients
@@ -221,6 +221,7 @@ def compare(
     work: _Work = None,
     form: _Format = "table",
     out: _Out = None,
+    readings: _Readings = None,
 ) -> None:
     """Compare judge B with judge A on the same pairs: difference, interval, p, biases."""
     from selfreward.loops.compare import compare as compare_judges
@@ -240,7 +241,8 @@ def compare(
         work=work,
         split=split,
     )
-    write_comparison(compare_judges(judge_a, judge_b, request, _display(form)), form, out)
+    report = compare_judges(judge_a, judge_b, request, _display(form), readings)
+    write_comparison(report, form, out)
 
 
 app.command()(cli_inspect.explain)

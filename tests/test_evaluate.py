@@ -188,8 +188,9 @@ def test_an_endpoint_is_a_judge(command: Command, pairs: str) -> None:
 
 def test_compare_two_judges(command: Command, pairs: str, tmp_path: Path) -> None:
     out = tmp_path / "comparison.json"
+    said = tmp_path / "said.jsonl"
     arguments = ["baseline:first", "baseline:longest", "--data", pairs, "--out", str(out)]
-    text = command.run("compare", *arguments)
+    text = command.run("compare", *arguments, "--readings", str(said))
     assert "B - A" in text
     report = json.loads(out.read_text())
     rows = [json.loads(line) for line in Path(pairs).read_text().splitlines()]
@@ -198,6 +199,13 @@ def test_compare_two_judges(command: Command, pairs: str, tmp_path: Path) -> Non
     assert report["data"]["pairs"]["accuracy_after"] == pytest.approx(longer)
     assert report["macro"]["difference"] == pytest.approx(longer - 0.5)
     assert report["cards"]["a"]["first_position_rate"] == 1.0
+    # Row by row, A's first: the figures again, from what each said.
+    readings = [json.loads(line) for line in said.read_text().splitlines()]
+    a, b = readings[: len(rows)], readings[len(rows) :]
+    assert {(r["side"], r["judge"]) for r in a} == {("a", "baseline:first")}
+    assert {(r["side"], r["judge"]) for r in b} == {("b", "baseline:longest")}
+    assert [r["accuracy"] for r in a] == [0.5] * len(rows)
+    assert [r["accuracy"] for r in b] == [(c > j) + 0.5 * (c == j) for c, j in lengths]
 
 
 def test_benchmarks_by_name(command: Command, tmp_path: Path, pairs: str) -> None:

@@ -8,6 +8,7 @@ from selfreward.errors import DataError
 from selfreward.evaluation.evaluated import Evaluated
 from selfreward.evaluation.judges import parse_judge
 from selfreward.evaluation.outcomes import Paired, pair_outcomes
+from selfreward.evaluation.readings import write_readings
 from selfreward.layout import join
 from selfreward.loops.evaluate import evaluate_judge
 from selfreward.loops.evaluate_request import EvaluateRequest, recipe_of
@@ -20,12 +21,17 @@ WORSE_TOLERANCE = 0.02
 
 
 def compare(
-    judge_a: str, judge_b: str, request: EvaluateRequest, display: Display | None = None
+    judge_a: str,
+    judge_b: str,
+    request: EvaluateRequest,
+    display: Display | None = None,
+    readings: str | None = None,
 ) -> dict[str, Any]:
     """Measures both judges and compares B with A, pair by pair.
 
     Without a recipe, runs are asked as they ask, and what is no run as the first run is: a model
-    and the judge that was trained from it answer the same prompt.
+    and the judge that was trained from it answer the same prompt. What both said to each row goes
+    to the file `readings`, A's rows first.
 
     Raises:
         DataError: a data set has no pair that both judges read, or they read other orders.
@@ -45,6 +51,16 @@ def compare(
         return evaluate_judge(asked, display)
 
     first, second = ask(judge_a, "a"), ask(judge_b, "b")
+    if readings is not None:
+        sides = {"a": first, "b": second}
+        write_readings(
+            readings,
+            (
+                ({"side": side, "judge": found.judge} | row for row in rows)
+                for side, found in sides.items()
+                for rows in found.readings
+            ),
+        )
     config = recipe_of(specs[0], replace(request, judge=judge_a, like=like))
     return comparison_report(first, second, config.evaluation, config.loop.seed)
 
