@@ -294,6 +294,14 @@ def test_a_key_of_the_self_taught_loop_is_refused(kind: str, key: str, value: An
     check_sections(RunConfig.model_validate({"loop": {key: value}}))
 
 
+def test_stages_are_not_iterations() -> None:
+    config = RunConfig.model_validate({"loop": {"kind": "custom_llm", "iterations": 3}})
+    told = r"^loop\.iterations: loop\.kind=custom_llm does not read this key; .* stages in custom"
+    with pytest.raises(ConfigError, match=told):
+        check_sections(config)
+    check_sections(recipe(loop={"kind": "self_rewarding", "iterations": 3}))
+
+
 def test_promotion_can_be_switched_off(run: Any) -> None:
     run.config = recipe(promotion={"enabled": False})
     assert decide(run, MODELS, 1, figures(0), {}, 0) == Decision(current=0, stop=False)

@@ -88,3 +88,8 @@ def check_sections(config: RunConfig) -> None:
                 f"loop.{key}: loop.kind={kind} does not read this key; remove it, or set"
                 " loop.kind=self_taught"
             )
+    if kind == "custom_llm" and config.loop.iterations != default.loop.iterations:
+        raise ConfigError(
+            "loop.iterations: loop.kind=custom_llm does not read this key; remove it, and name the"
+            " stages in custom_llm.stages"
+        )
