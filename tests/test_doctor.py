@@ -102,7 +102,11 @@ def test_a_judge_of_head_to_heads_is_looked_up_and_has_its_memory(
         (("training.objective=dpo", "loop.judge_with=promoted"), "loop.judge_with: loop.kind="),
         (("loop.kind=self_taught", "judge.rubric=none"), "unknown rubric 'none'"),
         (("loop.kind=self_taught", "meta_judge.enabled=true"), "meta_judge: loop.kind=self_taught"),
-        (("loop.kind=custom_llm", "engine.kind=classifier"), "engine.kind=classifier"),
+        (("loop.kind=custom_llm",), "loop.iterations: loop.kind=custom_llm does not read this"),
+        (
+            ("loop.kind=custom_llm", "loop.iterations=1", "engine.kind=classifier"),
+            "engine.kind=classifier",
+        ),
     ],
 )
 def test_what_a_run_refuses_of_a_recipe_the_doctor_tells(
