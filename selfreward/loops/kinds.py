@@ -24,8 +24,16 @@ _UNREAD = {
         *("perturb", "length_balance", "select", "training", "promotion"),
     ),
 }
-# Keys that a loop does not read of the section `loop`, which it reads.
-_OF_SELF_TAUGHT = ("start_from", "judge_with", "new_pairs_each_iteration")
+# Keys that a loop does not read of the section `loop`, which it reads, and what to do besides or
+# instead of removing them.
+_OF_SELF_TAUGHT = dict.fromkeys(
+    ("start_from", "judge_with", "new_pairs_each_iteration"), "or set loop.kind=self_taught"
+)
+_UNREAD_KEYS: dict[str, dict[str, str]] = {
+    "self_taught": {},
+    "self_rewarding": _OF_SELF_TAUGHT,
+    "custom_llm": {**_OF_SELF_TAUGHT, "iterations": "and name the stages in custom_llm.stages"},
+}
 _CHECKS: dict[str, Callable[[RunConfig], Any]] = {
     "self_taught": check_names,
     "self_rewarding": check_recipe,
@@ -82,14 +90,8 @@ def check_sections(config: RunConfig) -> None:
                 f"{name}: loop.kind={kind} does not read this section; remove it, or set"
                 f" loop.kind={other}"
             )
-    for key in _OF_SELF_TAUGHT if kind != "self_taught" else ():
+    for key, mend in _UNREAD_KEYS[kind].items():
         if getattr(config.loop, key) != getattr(default.loop, key):
             raise ConfigError(
-                f"loop.{key}: loop.kind={kind} does not read this key; remove it, or set"
-                " loop.kind=self_taught"
+                f"loop.{key}: loop.kind={kind} does not read this key; remove it, {mend}"
             )
-    if kind == "custom_llm" and config.loop.iterations != default.loop.iterations:
-        raise ConfigError(
-            "loop.iterations: loop.kind=custom_llm does not read this key; remove it, and name the"
-            " stages in custom_llm.stages"
-        )
