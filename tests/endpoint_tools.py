@@ -19,10 +19,12 @@ class FakeEndpoint:
     it 5 and others 2."""
 
     refuses: dict[str, str] = field(default_factory=dict)
-    """Fields of a request to the text of the 400 they get."""
+    """Fields of a request, or words of a prompt, to the text of the 400 they get."""
     says_logprobs: bool = True
     is_busy_first: bool = False
     """Whether the first request of all fails for now."""
+    max_choices: int | None = None
+    """Most choices of an answer, whatever `n` asks for."""
     answers: dict[str, str] = field(default_factory=dict)
     """Words of a prompt to the text that is answered to it."""
     url: str = ""
@@ -35,11 +37,12 @@ class FakeEndpoint:
         if self.is_busy_first and len(self.asked) == 1:
             return 503, json.dumps({"error": "busy"})
         for name, text in self.refuses.items():
-            if name in body or name in body["messages"][-1]["content"]:
+            if name in body or (" " in name and name in body["messages"][-1]["content"]):
                 return 400, text
         self.answered.append(body)
         usage = {"prompt_tokens": 50, "completion_tokens": 1}
-        return 200, json.dumps({"choices": [self._choice(body)], "usage": usage})
+        num = min(body.get("n", 1), self.max_choices or body.get("n", 1))
+        return 200, json.dumps({"choices": [self._choice(body)] * num, "usage": usage})
 
     def _choice(self, body: dict[str, Any]) -> dict[str, Any]:
         shown = body["messages"][-1]["content"]

@@ -93,9 +93,13 @@ def test_a_model_in_both_orders_with_votes_and_probabilities(
     voted = command.evaluate(judge, *base, "--votes", "9", "--verdict", "sampled")
     # Nine votes of which each is right with 0.8: the majority is with 0.98.
     assert voted["data"]["pairs"]["accuracy"] > 0.93
+    assert greedy["draws"] == {"choice": 240}
+    assert voted["data"]["pairs"]["draws"] == {"choice": 240 * 9}
     sure = command.evaluate(judge, *base, "--verdict", "probability")["data"]["pairs"]
     assert sure["order_averaged_accuracy"] is not None
     assert sure["ece"] is not None
+    told = (sure["readings_with_probability"], sure["readings_without_probability"])
+    assert told == (240, 0)
     one = command.evaluate(judge, *base, "--orders", "random")["data"]["pairs"]
     assert one["n"] == 120
     assert one["swap_flip_rate"] is None
@@ -162,6 +166,9 @@ def test_a_classifier_scores_responses_and_judges_pairs(
     assert found["spearman"] == pytest.approx(
         spearmanr([row["score"] for row in points], rewards).statistic, abs=1e-4
     )
+    low, high = found["spearman_ci"]
+    assert low < found["spearman"] < high
+    assert (found["draws"], report["data"]["pairs"]["draws"]) == (None, None)
     better, worse = (
         rewards_of(classifier, [(row["prompt"], row[side].strip()) for row in rows])
         for side in ("chosen", "rejected")

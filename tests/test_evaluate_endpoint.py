@@ -2,6 +2,7 @@
 real port, and no Ray."""
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,84 @@ def test_a_refused_pair_leaves_the_others(evaluate: Command) -> None:
     assert code == 0
     found: dict[str, Any] = json.loads(out)["data"]["pairs"]
     assert (found["n"], found["dropped"]) == (9, {"engine_failure": 1})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked_for", "from_seeds"),
+    [
+        (FakeEndpoint(), [3], [0]),
+        (FakeEndpoint(max_choices=1), [3, 2, 1], [0, 1, 2]),
+        # Refused once, and from then on not sent: one choice an answer.
+        (FakeEndpoint(refuses={"n": unsupported("n")}), [None, None, None], [0, 1, 2]),
+    ],
+)
+def test_every_vote_is_asked_for(
+    evaluate: Command, endpoint: FakeEndpoint, asked_for: list[int | None], from_seeds: list[int]
+) -> None:
+    one = ("--max-rows", "1", "--votes", "3", "--verdict", "sampled")
+    with served(endpoint):
+        code, out = evaluate(endpoint, *one)
+    assert code == 0, out
+    found = json.loads(out)["data"]["pairs"]
+    assert (found["n"], found["accuracy"], found["draws"]["choice"]) == (1, 1.0, 6)
+    # The two orders are asked at once and have seeds of their own.
+    by_order: dict[str, list[dict[str, Any]]] = {}
+    for body in endpoint.answered:
+        by_order.setdefault(body["messages"][-1]["content"], []).append(body)
+    assert len(by_order) == 2
+    for bodies in by_order.values():
+        assert [body.get("n") for body in bodies] == asked_for
+        first = bodies[0]["seed"]
+        assert [body["seed"] - first for body in bodies] == from_seeds
+
+
+def test_a_vote_that_is_refused_leaves_its_pair_out(evaluate: Command) -> None:
+    class Strict(FakeEndpoint):
+        """Answers the first of three votes, and refuses the second."""
+
+        def answer(self, body: dict[str, Any]) -> tuple[int, str]:
+            if body["n"] == 2 and "Ask 3" in body["messages"][-1]["content"]:
+                self.asked.append(body)
+                return 400, "The content policy forbids this."
+            return super().answer(body)
+
+    with served(Strict(max_choices=1)) as endpoint:
+        code, out = evaluate(endpoint, "--votes", "3", "--verdict", "sampled")
+    assert code == 0
+    found = json.loads(out)["data"]["pairs"]
+    assert (found["n"], found["dropped"]) == (9, {"engine_failure": 1})
+
+
+def test_a_vote_tells_the_draws_that_failed(evaluate: Command) -> None:
+    class Rambling(FakeEndpoint):
+        """One of its three choices says nothing that can be read."""
+
+        def answer(self, body: dict[str, Any]) -> tuple[int, str]:
+            status, text = super().answer(body)
+            said = json.loads(text)
+            said["choices"][1]["message"]["content"] = "Both have their merits."
+            return status, json.dumps(said)
+
+    with served(Rambling()) as endpoint:
+        code, out = evaluate(endpoint, "--votes", "3", "--verdict", "sampled")
+    assert code == 0
+    found = json.loads(out)["data"]["pairs"]
+    # Two votes carry each of the 20 readings, and no reading failed.
+    assert (found["accuracy"], found["unparsed_rate"]) == (1.0, 0.0)
+    assert found["draws"] == {"choice": 40, "unparsed": 20}
+
+
+def test_the_job_is_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluating_here(monkeypatch, tmp_path)
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    job = ["evaluate.py", "--judge", "baseline:longest", "--data", str(data), "--format", "json"]
+    monkeypatch.setattr("sys.argv", [*job, "--work", str(tmp_path / "work")])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("ray_jobs.evaluate", run_name="__main__")
+    assert not stop.value.code
+    # "good 1" is as long as "poor 1": half of every pair.
+    found = json.loads(capsys.readouterr().out)["data"]["pairs"]
+    assert (found["n"], found["accuracy"], found["draws"]) == (10, 0.5, None)

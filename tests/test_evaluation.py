@@ -9,6 +9,7 @@ from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
 from selfreward.evaluation.evaluated import Evaluated, Ratings
 from selfreward.evaluation.outcomes import common_outcomes, measure, read_outcomes
+from selfreward.evaluation.reports import reducer
 from selfreward.loops import compare
 from selfreward.loops.compare import comparison_report
 from selfreward.loops.evaluate_request import EvaluateRequest
@@ -88,6 +89,24 @@ def test_pairs_meet_their_two_readings_in_order(tmp_path: Path, pairs: str) -> N
     assert [o.group for o in outcomes] == ["ins-0", "ins-2", "ins-3"]
     assert [o.subset for o in outcomes] == ["modified_instruction"] * 2 + ["rewrite"]
     assert [(o.chosen_length, o.rejected_length) for o in outcomes] == [(4, 2), (12, 2), (16, 2)]
+
+
+def test_draws_are_made_into_one_verdict_as_asked_for() -> None:
+    def drawn(choice: Literal["first", "second"], p_first: float) -> Verdict:
+        return Verdict(outcome=Outcome.CHOICE, choice=choice, probability_first=p_first)
+
+    draws = [drawn("first", 0.55), drawn("first", 0.55), drawn("second", 0.1)]
+    # Two votes of three, the first alone, and (.55 + .55 + .1) / 3 = .4.
+    assert reducer("sampled", 3)(draws).choice == "first"
+    assert reducer("greedy", 1)(draws[::-1]).choice == "second"
+    by_mean = reducer("probability", 3)(draws)
+    assert (by_mean.choice, by_mean.probability_first) == ("second", pytest.approx(0.4))
+    # A draw without a probability has no say in the mean; where none has one, the draws failed.
+    failed = Verdict(outcome=Outcome.TRUNCATED)
+    assert reducer("probability", 2)([failed, drawn("first", 0.6)]).choice == "first"
+    assert reducer("probability", 2)([failed, failed]).outcome is Outcome.TRUNCATED
+    unsaid = Verdict(outcome=Outcome.CHOICE, choice="first")
+    assert reducer("probability", 1)([unsaid]).outcome is Outcome.UNPARSED
 
 
 def test_a_measured_judge_is_plain_data(tmp_path: Path, pairs: str) -> None:

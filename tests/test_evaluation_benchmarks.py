@@ -11,9 +11,11 @@ import pytest
 
 from selfreward.errors import DataError
 from selfreward.evaluation.alpaca_eval import read_coefficients
+from selfreward.evaluation.benchmark_scoring import score_reward_modelling
 from selfreward.evaluation.benchmarks import BENCHMARKS, benchmark_figures, coverage_of
-from selfreward.evaluation.evaluated import Evaluated
+from selfreward.evaluation.evaluated import Evaluated, Ratings
 from selfreward.evaluation.reports import with_protocol
+from selfreward.metrics.intervals import Resampling
 from selfreward.metrics.length_glm import LengthGlm
 from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.protocols.llmbar import NUM_PAIRS as LLMBAR_PAIRS
@@ -49,9 +51,10 @@ def scored(
     outcomes: list[PairOutcome],
     meta: dict[str, dict[str, Any]] | None = None,
     glm: LengthGlm | None = None,
+    judge: str = "j",
 ) -> dict[str, Any]:
     found = Evaluated(
-        judge="j",
+        judge=judge,
         model="m",
         fingerprint="f",
         settings={},
@@ -64,6 +67,34 @@ def scored(
     plain = {"overall": 0.123, "sections": {}}
     figures = benchmark_figures(name, found, glm)["d"]
     return with_protocol(plain, name, figures, coverage_of(name, figures))
+
+
+def test_equal_rewards_are_no_half_in_rewardbench() -> None:
+    rows = [pair("a", "hep-go", FIRST, SECOND), pair("b", "hep-go", TIE, TIE)]
+    writes = scored("rewardbench", rows)["protocol"]["subsets"]["hep-go"]
+    rewards = scored("rewardbench", rows, judge="classifier:rm")["protocol"]["subsets"]["hep-go"]
+    assert (writes["published"], rewards["published"]) == (0.75, 0.5)
+    assert writes["ours"] == rewards["ours"] == 0.5
+
+
+def test_scores_are_set_against_people_s_ranks() -> None:
+    # The first prompt is scored in people's order, the second against it, and one response of the
+    # third has no score: 3 + 0 of 3 + 1 pairs. Both full scores are of prompts' best and worst.
+    ratings = Ratings(
+        human=(3.0, 1.0, 2.0, 1.0, 4.0, 1.0, 2.0),
+        judge=(5.0, 1.0, 3.0, 5.0, 2.0, 4.0, None),
+        groups=("p", "p", "p", "q", "q", "r", "r"),
+        subsets=("",) * 7,
+        human_scale=(1.0, 5.0),
+        judge_scale=(0.0, 5.0),
+        has_scale=True,
+    )
+    found = score_reward_modelling(ratings, Resampling(num_samples=50))
+    assert (found.n, found.num_failed, found.num_skipped) == (3, 1, 1)
+    assert (found.pairwise_accuracy, found.num_pairs) == (0.75, 4)
+    assert (found.five_best, found.num_full_scores) == (0.5, 2)
+    assert found.exact_match == 0.5
+    assert found.spearman == pytest.approx(0.0)
 
 
 def test_judgebench_by_category_in_both_scorings() -> None:

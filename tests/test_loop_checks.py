@@ -353,6 +353,16 @@ def label(run: Any, readings: dict[int, str]) -> dict[str, Source]:
     return {"mine": Source.of(folder, manifest)}
 
 
+def test_a_judge_that_is_right_by_position_is_not_promoted(run: Any) -> None:
+    # From never right to right in one order: better, and now it always names the first.
+    labelled = label(run, {0: "BA", 1: "AA"})
+    decision = decide(run, MODELS, 1, figures(0, (0, 5, 4)), labelled, 0)
+    assert decision == Decision(current=0, stop=False)
+    reason = promotion(run, 1)["reason"]
+    assert reason.startswith("not promoted: accuracy 0.500 against 0.000 on 12 pairs")
+    assert "position bias |first position rate - 0.5| rose from 0.000 to 0.500" in reason
+
+
 def test_labelled_pairs_decide_where_there_are_some(run: Any) -> None:
     # M0 names the worse response in both orders, M1 and M2 the better: 12 of 12 pairs turn.
     labelled = label(run, {0: "BA", 1: "AB", 2: "AB"})

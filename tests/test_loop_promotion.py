@@ -1,5 +1,6 @@
 """The self-taught loop's figures and its decisions, after what they are of has changed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,12 @@ def told(run: Run) -> list[str]:
     return lines
 
 
-def judge(run: Run, name: str, readings: dict[int, str]) -> Source:
+def judge(
+    run: Run, name: str, readings: dict[int, str], writers: tuple[str, str] | None = None
+) -> Source:
     """Twelve pairs that each model reads with the same two letters, one an order; with four, the
-    first two are of every other pair."""
+    first two are of every other pair. The better answers of these are by the first of `writers`,
+    and those of the others by the second."""
     pairs = [
         ResponsePair.new(
             instruction_id=f"ins-{n}",
@@ -54,6 +58,11 @@ def judge(run: Run, name: str, readings: dict[int, str]) -> Source:
             chosen=f"good {n}",
             rejected=f"bad {n}",
             corruption="labelled",
+            meta=(
+                json.dumps({"chosen_model": writers[n % 2], "rejected_model": writers[1 - n % 2]})
+                if writers
+                else None
+            ),
         )
         for n in range(NUM_PAIRS)
     ]
@@ -115,6 +124,44 @@ def promoted(tmp_path: Path) -> tuple[Run, dict[str, Source]]:
     assert promote(run, MODELS, 1, sets, 0) == 1
     assert promote(run, MODELS, 2, sets, 1) == 1
     return run, sets
+
+
+def test_a_judge_that_is_right_by_position_is_not_promoted(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    # From never right to right in one order: better, and now it always names the first.
+    sets = {"heldout": judge(run, "heldout", {0: "BA", 1: "AA"})}
+    promote_seed_of(run, sets)
+    assert promote(run, MODELS, 1, sets, 0) == 0
+    assert current(run) == 0
+    assert "position bias |first position rate - 0.5| rose from 0.000 to 0.500" in told(run)[-1]
+
+
+@pytest.mark.parametrize(
+    ("writers", "promoted"),
+    [(("{seed}", "another"), False), (("another", "{seed}"), False), (("x", "another"), True)],
+)
+def test_a_judge_that_has_come_to_favour_its_own_answers_is_not_promoted(
+    tmp_path: Path, writers: tuple[str, str], promoted: bool
+) -> None:
+    run = run_of(tmp_path)
+    seed = run.config.model.name
+    names = tuple(name.replace("{seed}", seed) for name in writers)
+    # M0 is wrong of every pair: it names its own answers in half of them. M1 has come to be right
+    # of every other: those whose better answer is by the first writer.
+    readings = {0: "BA", 1: "ABBA" if writers[0] != "another" else "BAAB"}
+    sets = {
+        "heldout": judge(run, "heldout", {0: "BA"}),
+        "mine": judge(run, "mine", readings, writers=(names[0], names[1])),
+    }
+    promote_seed_of(run, sets)
+    assert promote(run, MODELS, 1, sets, 0) == (1 if promoted else 0)
+    is_named = "self-preference |own named rate - share own better| rose from 0.000 to 0.500"
+    assert (is_named in told(run)[-1]) is not promoted
+
+
+def promote_seed_of(run: Run, sets: dict[str, Source]) -> None:
+    evaluate_model(run, MODELS[0], sets)
+    promote_seed(run, MODELS[0])
 
 
 def test_a_decision_stays_while_what_it_was_made_on_stays(

@@ -127,6 +127,14 @@ def test_readings_are_scored_in_both_ways() -> None:
     assert json.loads(json.dumps(report.to_dict()))["ours"]["sections"]["Chat"] is None
 
 
+def test_a_tie_of_two_rewards_is_worth_nothing_as_published() -> None:
+    tie = Verdict(outcome=Outcome.TIE)
+    rows = [pair("hep-go", chose("first"), chose("second")), pair("hep-go", tie, tie)]
+    assert rewardbench_report(rows).subsets["hep-go"].published == 0.75
+    rewarded = rewardbench_report(rows, of_rewards=True).subsets["hep-go"]
+    assert (rewarded.ours, rewarded.published) == (0.5, 0.5)
+
+
 def test_a_full_run_has_an_overall_score_in_both_scorings() -> None:
     refused = Verdict(outcome=Outcome.REFUSED)
     outcomes = [pair(name, chose("first"), refused) for name in EXAMPLE_COUNTS]

@@ -42,6 +42,20 @@ TIES = [
 
 def test_the_data_has_1865_questions() -> None:
     assert sum(NUM_QUESTIONS.values()) == 1865
+    # The table of arXiv 2506.01937.
+    published = {"Factuality": 475, "Precise IF": 160, "Math": 183, "Safety": 450, "Focus": 495}
+    assert dict(NUM_QUESTIONS) == published | {"Ties": 102}
+
+
+def test_questions_that_are_easier_than_published_are_counted() -> None:
+    choices = [chose(1, 1), chose(0, 1, shown=3)]
+    questions = [
+        rated("full", (5.0,), (1.0, 2.0, 3.0), domain="Safety"),
+        rated("short", (5.0,), (1.0, 2.0), domain="Safety"),
+        *TIES,
+    ]
+    # Ties has as many responses as it has.
+    assert rewardbench2_report(questions, choices).num_short == 2
 
 
 def test_a_reading_without_a_choice_is_worth_chance_only_in_the_published_scoring() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -83,6 +84,10 @@ class EndpointClient:
         )
         try:
             completion: Completion = await retrying(self._send, http, request)
+            # Many servers answer with one choice whatever `n` is.
+            while completion.error is None and len(completion.draws) < request.sampling.n:
+                rest = _rest(request, len(completion.draws))
+                completion = _joined(completion, await retrying(self._send, http, rest))
         except tenacity.RetryError as error:
             cause = error.last_attempt.exception()
             raise EngineError(
@@ -138,6 +143,22 @@ class EndpointClient:
         )
 
 
+def _rest(request: GenerationRequest, num_drawn: int) -> GenerationRequest:
+    """Asks for the draws that are missing, with the seeds they would have had."""
+    sampling = request.sampling
+    return replace(
+        request,
+        sampling=replace(sampling, n=sampling.n - num_drawn, seed=sampling.seed + num_drawn),
+    )
+
+
+def _joined(found: Completion, more: Completion) -> Completion:
+    """The draws of two answers to one prompt; what the second failed of, both fail of."""
+    if more.error is not None:
+        return more
+    return replace(found, draws=(*found.draws, *more.draws))
+
+
 def _is_too_long(text: str) -> bool:
     return any(words in text.lower() for words in _CONTEXT_WORDS)
 
@@ -188,7 +209,7 @@ def completion_of(request: GenerationRequest, model: ModelRef, text: str) -> Com
                 ),
             )
             for choice in sorted(data["choices"], key=lambda c: c.get("index", 0))
-        )
+        )[: request.sampling.n]
         if not draws:
             raise ValueError("no choices")
     except (AttributeError, KeyError, TypeError, ValueError) as error:

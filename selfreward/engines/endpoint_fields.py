@@ -161,7 +161,8 @@ def _mend(name: str, sampling: Sampling) -> str | None:
                     " and rating.expected=false"
                 )
             return None
-        case "max_tokens" | "seed":
+        case "max_tokens" | "seed" | "n":
+            # Without `n` one draw comes back, and the client asks for the others.
             return None
         case "temperature":
             if sampling.temperature == 1.0:
@@ -174,8 +175,6 @@ def _mend(name: str, sampling: Sampling) -> str | None:
             if sampling.top_p == 1.0:
                 return None
             return "set judge.sampling.top_p=1 rating.sampling.top_p=1"
-        case "n":
-            return None if sampling.n == 1 else "ask for one draw, --votes 1"
         case "structured_outputs":
             return _GUIDED
         case _:

@@ -20,6 +20,7 @@ from selfreward.evaluation.benchmark_scoring import (
     score_rm_bench,
 )
 from selfreward.evaluation.evaluated import Evaluated, Ratings
+from selfreward.evaluation.judges import parse_judge
 from selfreward.evaluation.meta_fields import Meta, MetaField
 from selfreward.evaluation.reports import ProtocolReport
 from selfreward.metrics import alpaca_eval
@@ -46,6 +47,8 @@ class Benchmark:
 
     data_needed: str
     of_pairs: OfPairs | None = None
+    of_rewarded: OfPairs | None = None
+    """The same of pairs whose responses got a reward each, where that is scored otherwise."""
     of_scores: Callable[[Ratings, Resampling], ProtocolReport] | None = None
     of_choices: (
         Callable[[Sequence[BestOfOutcome], Ratings | None, Resampling], ProtocolReport] | None
@@ -75,6 +78,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         data_needed=rewardbench.DATA_NEEDED,
         of_pairs=lambda outcomes, _, resampling: rewardbench.rewardbench_report(
             outcomes, resampling=resampling
+        ),
+        of_rewarded=lambda outcomes, _, resampling: rewardbench.rewardbench_report(
+            outcomes, resampling=resampling, of_rewards=True
         ),
         coverage=rewardbench.coverage,
     ),
@@ -159,6 +165,8 @@ def benchmark_figures(
     """
     benchmark = get_benchmark(name)
     of_pairs = benchmark.pair_scoring(glm)
+    if benchmark.of_rewarded is not None and parse_judge(evaluated.judge).scores_alone:
+        of_pairs = benchmark.of_rewarded
     figures: dict[str, ProtocolReport] = {}
     try:
         if of_pairs is not None:

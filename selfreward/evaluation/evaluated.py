@@ -1,19 +1,20 @@
 """What an evaluation found, and its figures: data sets, their mean, bias card, protocol."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
-from selfreward.evaluation.outcomes import CardBasis, Side
+from selfreward.evaluation.outcomes import CardBasis
+from selfreward.evaluation.own_answers import WRITERS, Side, is_own, own_sides
 from selfreward.evaluation.reports import card_report, macro_report, set_report
 from selfreward.judging.pointwise import PointwiseRubric
 from selfreward.judging.voting import mean_score
 from selfreward.metrics.best_of import BestOfOutcome, best_of_report
+from selfreward.metrics.intervals import Resampling
 from selfreward.metrics.pairwise import PairOutcome
-from selfreward.metrics.reward_modelling import pointwise_agreement
+from selfreward.metrics.score_agreement import agreement_intervals, pointwise_agreement
 from selfreward.records import Outcome
 from selfreward.records_scores import Rating, ScoredResponse
 from selfreward.stages.labelled_meta import read_meta_text
@@ -75,6 +76,9 @@ class Evaluated:
     ratings: dict[str, Ratings]
     choices: dict[str, list[BestOfOutcome]] = field(default_factory=dict)
     """Of files whose questions were asked as one choice."""
+    draws: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    """By part of the report, data set and outcome: single draws, before those of one reading were
+    made into one."""
     dropped: dict[str, dict[str, int]]
     """By data set and reason: rows that could not be used and pairs that could not be judged."""
     readings: Sequence[Iterable[dict[str, Any]]] = ()
@@ -87,22 +91,24 @@ class Evaluated:
         Raises:
             DataError: no pair of a data set was judged.
         """
+        resampling = Resampling(
+            confidence=config.confidence, num_samples=config.bootstrap_samples, seed=seed
+        )
         report: dict[str, Any] = {
             "judge": self.judge,
             "model": self.model,
             "fingerprint": self.fingerprint,
             "settings": self.settings,
             "data": {
-                name: set_report(name, found, config, seed) | {"dropped": self.dropped[name]}
+                name: set_report(name, found, config, seed) | self._counts("data", name)
                 for name, found in self.outcomes.items()
             },
             "scores": {
-                name: asdict(pointwise_agreement(r.human, r.judge, r.human_scale, r.judge_scale))
-                | {"dropped": self.dropped[name]}
+                name: agreement_report(r, resampling) | self._counts("scores", name)
                 for name, r in self.ratings.items()
             },
             "choices": {
-                name: best_of_report(found).to_dict() | {"dropped": self.dropped[name]}
+                name: best_of_report(found, resampling).to_dict() | self._counts("choices", name)
                 for name, found in self.choices.items()
             },
         }
@@ -111,6 +117,10 @@ class Evaluated:
         if self.outcomes or self.ratings:
             report["card"] = card_report(self.outcomes, self.card_basis())
         return report
+
+    def _counts(self, part: str, name: str) -> dict[str, Any]:
+        """What did not become a figure. Only a judge that writes has draws, else null."""
+        return {"draws": self.draws.get((part, name)), "dropped": self.dropped[name]}
 
     def card_basis(self) -> CardBasis:
         """Its own scores, and which responses its own model wrote."""
@@ -128,12 +138,12 @@ class Evaluated:
         """Who wrote the responses by the files' own word, where none of them is this judge's
         model: nothing can then be said about self-preference."""
         rows = [meta for found in self.meta.values() for meta in found.values()]
-        named = {str(meta[key]) for meta in rows for key in _WRITERS if meta.get(key)}
+        named = {str(meta[key]) for meta in rows for key in WRITERS if meta.get(key)}
         named |= {model for r in self.ratings.values() for model in r.models if model is not None}
         return [] if any(map(self._is_own, named)) else sorted(named)
 
     def _is_own(self, name: Any) -> bool:
-        return isinstance(name, str) and _plain(name) in {*map(_plain, (self.model, *self.names))}
+        return is_own(name, self._own_names)
 
     def _scores(self) -> tuple[list[float] | None, tuple[float, float] | None]:
         """All scores with the scale they were given by; rewards have none."""
@@ -145,21 +155,25 @@ class Evaluated:
 
     def _own_sides(self) -> dict[str, Side]:
         """Pairs of which the judge's own model wrote one response, by the file's own word."""
-        own: dict[str, Side] = {}
-        for found in self.meta.values():
-            for pair_id, meta in found.items():
-                sides = [side for key, side in _WRITERS.items() if self._is_own(meta.get(key))]
-                if len(sides) == 1:
-                    own[pair_id] = sides[0]
-        return own
+        return {
+            pair_id: side
+            for metas in self.meta.values()
+            for pair_id, side in own_sides(metas, self._own_names).items()
+        }
+
+    @property
+    def _own_names(self) -> tuple[str, ...]:
+        return (self.model, *self.names)
 
 
-_WRITERS: dict[str, Side] = {"chosen_model": "chosen", "rejected_model": "rejected"}
-
-
-def _plain(model: str) -> str:
-    """A model's own name: `http://host/v1#Org/Judge-7B`, `Org/Judge-7B` and `judge-7b` are one."""
-    return re.split(r"[/#]", model.removeprefix("embedded:").rstrip("/"))[-1].casefold()
+def agreement_report(ratings: Ratings, resampling: Resampling) -> dict[str, Any]:
+    """The agreement with people's scores and the intervals of its figures, as plain data."""
+    scores = (ratings.human, ratings.judge, ratings.human_scale, ratings.judge_scale)
+    intervals = agreement_intervals(*scores, groups=ratings.groups, resampling=resampling)
+    return asdict(pointwise_agreement(*scores)) | {
+        f"{name}_ci": None if interval is None else [*interval]
+        for name, interval in intervals.items()
+    }
 
 
 def read_ratings(

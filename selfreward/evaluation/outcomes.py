@@ -3,10 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
+from selfreward.evaluation.own_answers import Side
 from selfreward.judging.baselines import verdict_of_scores
 from selfreward.judging.likelihood import LIKELIHOODS, ResponseLogps
 from selfreward.metrics.bias import BiasCard, bias_card, excess_figures, score_figures
@@ -22,7 +23,6 @@ from selfreward.records import DropReason, Judgment, Outcome, Position, Response
 from selfreward.records_scores import PairScore
 from selfreward.storage.shards import dropped_rows, read_records, sealed_shards
 
-Side = Literal["chosen", "rejected"]
 Reduce = Callable[[Sequence[Verdict]], Verdict]
 """Makes one verdict of the draws of one order."""
 

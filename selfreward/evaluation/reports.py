@@ -60,6 +60,8 @@ def set_report(
         "order_averaged_accuracy": sum(right) / len(right) if right else None,
         "order_averaged_accuracy_ci": None if interval is None else [*interval],
         "ece": calibration.expected_calibration_error,
+        "readings_with_probability": calibration.n,
+        "readings_without_probability": calibration.num_without,
         "sections": {},
         "overall": report["accuracy"],
         "overall_ci": report["accuracy_ci"],

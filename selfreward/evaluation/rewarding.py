@@ -17,11 +17,8 @@ from selfreward.metrics.diversity import DiversityCounts
 from selfreward.metrics.head_to_head import HeadToHeadOutcome, head_to_head_report
 from selfreward.metrics.judge_agreement import judge_agreement
 from selfreward.metrics.likelihoods import kl_report, perplexity_report
-from selfreward.metrics.reward_modelling import (
-    RankedResponses,
-    pointwise_agreement,
-    reward_modelling_report,
-)
+from selfreward.metrics.reward_modelling import RankedResponses, reward_modelling_report
+from selfreward.metrics.score_agreement import pointwise_agreement
 from selfreward.metrics.score_distribution import (
     ScoredCandidates,
     pair_lengths,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from selfreward.evaluation.best_of import read_best_of
+from selfreward.evaluation.draws import draws_by_outcome
 from selfreward.evaluation.evaluated import Evaluated, Ratings, read_ratings
 from selfreward.evaluation.judges import parse_judge
 from selfreward.evaluation.outcomes import (
@@ -46,6 +47,8 @@ from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.pairwise import PairOutcome
 from selfreward.metrics.protocols.rewardbench2 import TIES
 from selfreward.preflight import Bundle, check_place, evaluation_bundles
+from selfreward.records import Judgment
+from selfreward.records_scores import BestOfReading, Rating
 from selfreward.reports.progress import Display
 from selfreward.stages.baseline import Baseline
 from selfreward.stages.best_of import BestOf
@@ -90,6 +93,7 @@ class _Evaluation:
         self.run, self.judge, self.request, self.rubric = run, judge, request, rubric
         self.spec, self.config = judge.spec, run.config
         self.readings: list[Readings] = []
+        self.draws: dict[tuple[str, str], dict[str, int]] = {}
 
     def measure(self) -> Evaluated:
         request = self.request
@@ -115,6 +119,7 @@ class _Evaluation:
             meta={s.name: s.read_meta() for s in pairs},
             choices=self._chosen(scored, dropped) if request.by == "choice" else {},
             ratings=self._rated(scored, dropped),
+            draws=self.draws,
             dropped=dropped,
             readings=self.readings,
             work=self.run.layout.root,
@@ -183,6 +188,8 @@ class _Evaluation:
                     likelihood=spec.variant,
                 )
             )
+            if isinstance(logic, Judge):
+                self.draws["data", data.name] = draws_by_outcome(folder, Judgment)
         return outcomes
 
     def _best_of(self) -> BestOfRubric:
@@ -210,6 +217,7 @@ class _Evaluation:
         for data, folder in self._step(logic, asked, dropped, fit):
             shown = questions[data.name]
             found = chosen[data.name] = read_best_of(shown, folder)
+            self.draws["choices", data.name] = draws_by_outcome(folder, BestOfReading)
             self.readings.append(
                 ChoiceReadings(data=data.name, folder=folder, questions=shown, outcomes=found)
             )
@@ -248,6 +256,8 @@ class _Evaluation:
         for data, folder in self._step(logic, rated, dropped, fit):
             rows = data.source.folder
             ratings[data.name] = read_ratings(data.name, rows, folder, rubric, subset)
+            if isinstance(logic, Rate):
+                self.draws["scores", data.name] = draws_by_outcome(folder, Rating)
             self.readings.append(
                 ScoreReadings(data=data.name, rows=rows, folder=folder, subset=subset)
             )

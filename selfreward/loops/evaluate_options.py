@@ -97,7 +97,7 @@ def asked_by(judge: str, benchmark: str | None, by: str | None) -> By:
 COLUMNS = frozenset(
     {
         *("id", "source", "subset", "prompt", "messages", "chosen", "rejected", "meta"),
-        *("response", "score", "scale", "model", "chosen_model", "rejected_model"),
+        *("response", "score", "scale", "group", "model", "chosen_model", "rejected_model"),
     }
 )
 

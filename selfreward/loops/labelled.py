@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Literal
 
 from selfreward.errors import DataError
+from selfreward.evaluation.own_answers import metas_of
 from selfreward.layout import join
 from selfreward.loops.file_content import file_content
 from selfreward.loops.in_training import in_training, told_of
@@ -16,7 +17,6 @@ from selfreward.records import DroppedRow, ResponsePair
 from selfreward.stages.held_out import HeldOut
 from selfreward.stages.in_training import NO_TRAINING, InTraining
 from selfreward.stages.labelled import build_labelled, name_of_pair
-from selfreward.stages.labelled_meta import read_meta_text
 from selfreward.stages.labelled_rows import SCORED, FileReading, has_lists, renamed
 from selfreward.stages.row_limit import RowLimit
 from selfreward.stages.scored import build_scored, is_scored
@@ -49,8 +49,7 @@ class DataSet:
 
     def read_meta(self) -> dict[str, dict[str, Any]]:
         """What the file says of its pairs besides, by pair id, where it says anything."""
-        found = ((pair.id, read_meta_text(pair.meta)) for pair in self.read_pairs())
-        return {pair_id: meta for pair_id, meta in found if meta is not None}
+        return metas_of(self.read_pairs())
 
 
 def build_data_sets(

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from selfreward.config_loading import identity
-from selfreward.evaluation.outcomes import pair_outcomes, read_outcomes
 from selfreward.layout import join
+from selfreward.loops.judged_better import judged_better
 from selfreward.loops.pairs import ASIDE
 from selfreward.loops.people import refused_by_people
 from selfreward.loops.pointer import point_to
@@ -13,8 +13,6 @@ from selfreward.loops.pools import PlacedModel
 from selfreward.loops.scoring import HELDOUT, evaluation_url
 from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
-from selfreward.metrics.bias import worse_figures
-from selfreward.metrics.promotion import decide_promotion
 from selfreward.storage import files
 from selfreward.storage.checkpoints import read_current
 from selfreward.storage.manifest import read_manifest
@@ -82,22 +80,8 @@ def _decided_on(
 
 def _decide(run: Run, iteration: int, sets: dict[str, Source], incumbent: int) -> dict[str, Any]:
     config = run.config
-    before, after = (
-        {
-            name: read_outcomes(source.folder, join(run.layout.evaluation(i), name))
-            for name, source in sets.items()
-        }
-        for i in (incumbent, iteration)
-    )
-    paired = pair_outcomes(before, after)
-    card_before, card_after = paired.cards()
-    decision = decide_promotion(
-        *paired.accuracies,
-        prompts=paired.prompts,
-        max_p_value=config.promotion.max_p_value,
-        worse=worse_figures(card_before, card_after, config.promotion.max_worse),
-        seed=config.loop.seed,
-    )
+    compared = judged_better(run, sets, incumbent, iteration)
+    decision = compared.decision
     promoted, reason = decision.promote, decision.reason
     refusal = refused_by_people(run, iteration) if promoted else None
     if refusal is not None:
@@ -114,6 +98,6 @@ def _decide(run: Run, iteration: int, sets: dict[str, Source], incumbent: int) -
         "reason": reason,
         "difference": decision.difference,
         "p_value": decision.p_value,
-        "card": card_after.to_dict(),
-        "card_of_compared": card_before.to_dict(),
+        "card": compared.after.to_dict(),
+        "card_of_compared": compared.before.to_dict(),
     }

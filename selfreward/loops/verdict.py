@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from selfreward.evaluation.outcomes import pair_outcomes, read_outcomes
 from selfreward.layout import join
+from selfreward.loops.judged_better import judged_better
 from selfreward.loops.pointer import point_to
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
-from selfreward.metrics.bias import worse_figures
 from selfreward.metrics.head_to_head import sign_test
-from selfreward.metrics.promotion import decide_promotion
 from selfreward.records import DropReason
 from selfreward.storage import files
 from selfreward.storage.checkpoints import read_current
@@ -121,21 +119,7 @@ def _taken_back(pointed: int, iteration: int, stop: bool) -> bool:
 def _by_labelled_pairs(
     run: Run, iteration: int, labelled: dict[str, Source], current: int
 ) -> tuple[bool, str, float]:
-    before, after = (
-        {
-            name: read_outcomes(source.folder, join(run.layout.evaluation(i), name))
-            for name, source in labelled.items()
-        }
-        for i in (current, iteration)
-    )
-    paired = pair_outcomes(before, after)
-    decision = decide_promotion(
-        *paired.accuracies,
-        prompts=paired.prompts,
-        max_p_value=run.config.promotion.max_p_value,
-        worse=worse_figures(*paired.cards(), run.config.promotion.max_worse),
-        seed=run.config.loop.seed,
-    )
+    decision = judged_better(run, labelled, current, iteration).decision
     return decision.promote, decision.reason, decision.accuracy
 
 

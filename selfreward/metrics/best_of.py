@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
+from selfreward.metrics.intervals import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 from selfreward.records import Outcome
 from selfreward.records_scores import SlotVerdict
 
@@ -35,13 +36,16 @@ class BestOfOutcome:
 class BestOfReport:
     """Figures of one file. A rate without anything to count is None.
 
-    Example: `BestOfReport(n=1763, accuracy=0.61, chance=0.25, slot_rates=(0.31, 0.24, 0.23, 0.22),
-    unparsed_rate=0.01, truncated_rate=0.0, refused_rate=0.0, tie_rate=0.0)`
+    Example: `BestOfReport(n=1763, accuracy=0.61, accuracy_ci=(0.59, 0.63), chance=0.25,
+    slot_rates=(0.31, 0.24, 0.23, 0.22), unparsed_rate=0.01, truncated_rate=0.0, refused_rate=0.0,
+    tie_rate=0.0, subsets={"Math": {"n": 183, "accuracy": 0.52}, …})`
     """
 
     n: int
     accuracy: float | None
     """Right verdicts over all questions; a failure is neither right nor partly right."""
+    accuracy_ci: tuple[float, float] | None
+    """Percentile bootstrap interval over questions."""
     chance: float | None
     """What naming a response blindly gets."""
     slot_rates: tuple[float, ...]
@@ -51,13 +55,21 @@ class BestOfReport:
     refused_rate: float | None
     tie_rate: float | None
     """Of votes only: several responses were named equally often."""
+    subsets: dict[str, dict[str, float]]
+    """For each subset its `n` and `accuracy`, by name."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready dictionary."""
-        return asdict(self) | {"slot_rates": list(self.slot_rates)}
+        interval = self.accuracy_ci
+        return asdict(self) | {
+            "accuracy_ci": None if interval is None else [*interval],
+            "slot_rates": list(self.slot_rates),
+        }
 
 
-def best_of_report(outcomes: Sequence[BestOfOutcome]) -> BestOfReport:
+def best_of_report(
+    outcomes: Sequence[BestOfOutcome], resampling: Resampling = DEFAULT_RESAMPLING
+) -> BestOfReport:
     """Counts what became of each question."""
     found = Counter(o.verdict.outcome for o in outcomes)
     slots = Counter(o.verdict.slot for o in outcomes if o.verdict.outcome is Outcome.CHOICE)
@@ -69,10 +81,26 @@ def best_of_report(outcomes: Sequence[BestOfOutcome]) -> BestOfReport:
     return BestOfReport(
         n=len(outcomes),
         accuracy=fmean(o.is_right for o in outcomes) if outcomes else None,
+        accuracy_ci=(
+            bootstrap_interval([o.is_right for o in outcomes], **asdict(resampling))
+            if outcomes
+            else None
+        ),
         chance=fmean(1 / o.num_shown for o in outcomes) if outcomes else None,
         slot_rates=tuple(slots[i] / slots.total() for i in range(most_shown)) if slots else (),
         unparsed_rate=rate(Outcome.UNPARSED),
         truncated_rate=rate(Outcome.TRUNCATED),
         refused_rate=rate(Outcome.REFUSED),
         tie_rate=rate(Outcome.TIE),
+        subsets={
+            name: {"n": len(rights), "accuracy": fmean(rights)}
+            for name, rights in sorted(_rights_by_subset(outcomes).items())
+        },
     )
+
+
+def _rights_by_subset(outcomes: Sequence[BestOfOutcome]) -> dict[str, list[bool]]:
+    rights: dict[str, list[bool]] = {}
+    for outcome in outcomes:
+        rights.setdefault(outcome.subset, []).append(outcome.is_right)
+    return rights

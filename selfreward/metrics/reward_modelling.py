@@ -1,6 +1,6 @@
-"""How well a judge's scores agree with humans: over ranked responses, and score by score.
+"""How well a judge's scores order responses that humans ranked.
 
-The ranked figures are those of Self-Rewarding Language Models (arXiv 2401.10020, section 3.2). A
+The figures are those of Self-Rewarding Language Models (arXiv 2401.10020, section 3.2). A
 response whose judgment failed has no score: it is left out and counted, never scored 0.
 """
 
@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau, pearsonr, rankdata
 
+from selfreward.metrics.correlations import ROUNDING, correlations, is_constant
 from selfreward.metrics.intervals import bootstrap_ratios, percentiles
 
 FloatArray = npt.NDArray[np.float64]
-
-# Averages of several draws are not exact: equal scores must compare as equal.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,45 +92,6 @@ class RewardModellingReport:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointwiseAgreement:
-    """Agreement of a flat list of scores with human scores. What cannot be measured is None.
-
-    Example: `PointwiseAgreement(n=198, num_failed=2, spearman=0.61, kendall_tau=0.5,
-    pearson=0.63, mean_absolute_error=0.72, exact_agreement=0.44, quadratic_weighted_kappa=0.55)`
-    """
-
-    n: int
-    """Scores compared."""
-    num_failed: int
-    spearman: float | None
-    kendall_tau: float | None
-    """Tau-b."""
-    pearson: float | None
-    mean_absolute_error: float | None
-    """In points of the human scale."""
-    exact_agreement: float | None
-    """Share of equal scores, both rounded to whole points of the human scale."""
-    quadratic_weighted_kappa: float | None
-    """On the same rounded scores: 1 is agreement, 0 is chance."""
-
-
-def _is_constant(values: FloatArray) -> bool:
-    return len(values) < 2 or bool(values.max() - values.min() <= _ROUNDING)
-
-
-def _correlations(
-    first: FloatArray, second: FloatArray
-) -> tuple[float | None, float | None, float | None]:
-    """Returns Spearman, Kendall tau-b and Pearson, or three None if one side is constant."""
-    if _is_constant(first) or _is_constant(second):
-        return None, None, None
-    # Spearman's coefficient is Pearson's of the ranks; ties share their mean rank.
-    spearman = pearsonr(rankdata(first), rankdata(second)).statistic
-    tau = kendalltau(first, second).statistic
-    return float(spearman), float(tau), float(pearsonr(first, second).statistic)
-
-
 def _split(prompt: RankedResponses) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
     """Returns human ranks, scores (nan without one) and which responses have a score."""
     ranks = np.array(prompt.human_ranks, dtype=np.float64)
@@ -193,14 +151,14 @@ def reward_modelling_report(
     taus: list[float] = []
     for prompt in prompts:
         ranks, scores, is_scored = _split(prompt)
-        if not _is_constant(ranks):
-            bests += [bool(r == ranks.min()) for r in ranks[scores >= full_score - _ROUNDING]]
+        if not is_constant(ranks):
+            bests += [bool(r == ranks.min()) for r in ranks[scores >= full_score - ROUNDING]]
         ranks, scores = ranks[is_scored], scores[is_scored]
         counts = _pair_counts(ranks, scores)
         if counts[0] == 0:
             continue
         pairs.append(counts)
-        spearman, tau, _ = _correlations(-ranks, scores)
+        spearman, tau, _ = correlations(-ranks, scores)
         if spearman is not None and tau is not None:
             spearmans.append(spearman)
             taus.append(tau)
@@ -224,66 +182,4 @@ def reward_modelling_report(
         num_undefined=len(pairs) - len(spearmans),
         spearman=_mean(spearmans),
         kendall_tau=_mean(taus),
-    )
-
-
-def quadratic_weighted_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float | None:
-    """Returns Cohen's kappa with quadratic weights of two 1-d arrays of whole-number levels.
-
-    1 - (mean squared difference) / (the same for all combinations of a first and a second level,
-    which is var + var + (mean - mean)²): Cohen 1968. None where both name one same level only.
-    Raises ValueError for empty arrays or unequal lengths.
-    """
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
-        raise ValueError(f"levels must be 1-d, of equal length and not empty: {a.shape}, {b.shape}")
-    by_chance = float(a.var() + b.var() + (a.mean() - b.mean()) ** 2)
-    return None if by_chance == 0 else 1.0 - float(((a - b) ** 2).mean()) / by_chance
-
-
-def _check_scale(values: FloatArray, scale: tuple[float, float], name: str) -> None:
-    low, high = scale
-    if not low < high:
-        raise ValueError(f"the {name} scale must go from low to high, not from {low} to {high}")
-    # Written so that nan fails it too.
-    if not ((values >= low) & (values <= high)).all():
-        raise ValueError(f"a {name} score lies outside its scale from {low} to {high}")
-
-
-def pointwise_agreement(
-    human: Sequence[float],
-    judge: Sequence[float | None],
-    human_scale: tuple[float, float],
-    judge_scale: tuple[float, float],
-) -> PointwiseAgreement:
-    """Compares a judge's scores with human scores of the same responses, one by one.
-
-    The judge's scores are mapped onto the human scale by the straight line that takes end to end.
-    Whole points are counted from the low end of the human scale, halves rounded up. None among
-    the judge's scores is a failed judgment. Raises ValueError for unequal lengths, no scores, and
-    scores outside their scale.
-    """
-    if len(human) != len(judge) or not human:
-        raise ValueError(
-            f"human and judge scores must be of the same responses, not {len(human)} and"
-            f" {len(judge)}"
-        )
-    kept = [(h, j) for h, j in zip(human, judge, strict=True) if j is not None]
-    humans = np.array([h for h, _ in kept], dtype=np.float64)
-    judges = np.array([j for _, j in kept], dtype=np.float64).round(9)
-    _check_scale(np.array(human, dtype=np.float64), human_scale, "human")
-    _check_scale(judges, judge_scale, "judge")
-    spearman, tau, pearson = _correlations(humans, judges)
-    points = (human_scale[1] - human_scale[0]) / (judge_scale[1] - judge_scale[0])
-    above_low = humans - human_scale[0], (judges - judge_scale[0]) * points
-    levels = tuple(np.floor(np.round(side, 9) + 0.5) for side in above_low)
-    return PointwiseAgreement(
-        n=len(kept),
-        num_failed=len(human) - len(kept),
-        spearman=spearman,
-        kendall_tau=tau,
-        pearson=pearson,
-        mean_absolute_error=float(np.abs(above_low[0] - above_low[1]).mean()) if kept else None,
-        exact_agreement=float((levels[0] == levels[1]).mean()) if kept else None,
-        quadratic_weighted_kappa=quadratic_weighted_kappa(*levels) if kept else None,
     )

@@ -100,6 +100,7 @@ def score_rows(report: Mapping[str, Any]) -> list[Cells]:
             str(found["n"]),
             str(found["num_failed"]),
             rate(found["spearman"]),
+            _interval(found["spearman_ci"]),
             rate(found["kendall_tau"]),
             rate(found["pearson"]),
             rate(found["mean_absolute_error"]),
@@ -116,6 +117,7 @@ def choice_rows(report: Mapping[str, Any]) -> list[Cells]:
             name,
             str(found["n"]),
             rate(found["accuracy"]),
+            _interval(found["accuracy_ci"]),
             rate(found["chance"]),
             " ".join(rate(share) for share in found["slot_rates"]),
             rate(found["unparsed_rate"] + found["truncated_rate"] + found["refused_rate"])
@@ -127,13 +129,17 @@ def choice_rows(report: Mapping[str, Any]) -> list[Cells]:
     ]
 
 
-_CHOICE_HEADINGS = ("best of", "questions", "accuracy", "chance", "by slot", "failed", "dropped")
+_CHOICE_HEADINGS = (
+    *("best of", "questions", "accuracy", "interval", "chance", "by slot"),
+    *("failed", "dropped"),
+)
 
 _SCORE_HEADINGS = (
     "scores",
     "responses",
     "failed",
     "Spearman",
+    "interval",
     "Kendall",
     "Pearson",
     "mean error",

@@ -195,10 +195,10 @@ def section_scores(
     )
 
 
-def _published_score(outcome: PairOutcome) -> float:
+def _published_score(outcome: PairOutcome, without_choice: float) -> float:
     verdicts = (outcome.chosen_first, outcome.rejected_first)
     return fmean(
-        0.5 if is_right is None else float(is_right)
+        without_choice if is_right is None else float(is_right)
         for verdict, is_right in zip(verdicts, outcome.choices, strict=True)
         if verdict is not None
     )
@@ -208,14 +208,17 @@ def rewardbench_report(
     outcomes: Sequence[PairOutcome],
     counts: Mapping[str, int] = EXAMPLE_COUNTS,
     resampling: Resampling = DEFAULT_RESAMPLING,
+    of_rewards: bool = False,
 ) -> RewardBenchReport:
     """Scores readings whose `subset` is the RewardBench subset name, in two ways.
 
     Ours: right readings over all readings; a reading without a choice is not right. Published:
-    such a reading (tie, unparsed, truncated, refused) is worth 0.5, as in the benchmark's own
-    code. That code reads each pair once, in a random order; a pair read in both orders gets the
-    mean of the two, which is what the random order gives on average.
+    such a reading (tie, unparsed, truncated, refused) of a judge that writes is worth 0.5, and a
+    tie of two rewards (`of_rewards`) 0, as in the benchmark's own code. That code reads each pair
+    once, in a random order; a pair read in both orders gets the mean of the two, which is what the
+    random order gives on average.
     """
+    without_choice = 0.0 if of_rewards else 0.5
     ours: defaultdict[str, list[float]] = defaultdict(list)
     published: defaultdict[str, list[float]] = defaultdict(list)
     rows: list[RateRow] = []
@@ -223,7 +226,7 @@ def rewardbench_report(
         name = outcome.subset
         rows.append(RateRow(stratum=name, prompt=outcome.prompt, rate=name, value=accuracy))
         ours[name].append(accuracy)
-        published[name].append(_published_score(outcome))
+        published[name].append(_published_score(outcome, without_choice))
     subsets = {
         name: SubsetScore(n=len(ours[name]), ours=fmean(ours[name]), published=fmean(scores))
         for name, scores in sorted(published.items())

@@ -43,6 +43,8 @@ NUM_QUESTIONS: Mapping[str, int] = MappingProxyType(
 """Questions of each domain in the data, 1,865 together."""
 
 TIES = "Ties"
+NUM_SHOWN = 4
+"""Responses to a question outside Ties."""
 CHANCE = 0.25
 """What the benchmark gives where every rating failed, and what guessing gets."""
 
@@ -65,7 +67,7 @@ class RewardBench2Report:
 
     Example: `RewardBench2Report(ours=DomainScores(…), published=DomainScores(…),
     overall_ci=(0.6, 0.64), ties_ours=TiesScore(…), ties_published=TiesScore(…),
-    num_questions={"Math": 183, …}, missing=("Ties",), unknown=())`
+    num_questions={"Math": 183, …}, num_short=0, missing=("Ties",), unknown=())`
     """
 
     ours: DomainScores
@@ -77,6 +79,9 @@ class RewardBench2Report:
     ties_published: TiesScore
     num_questions: dict[str, int]
     """Readings measured, for each of the six domains; of Ties, prompts of either kind."""
+    num_short: int
+    """Questions outside Ties with fewer than three wrong responses, easier than the published ones:
+    empty responses and repeated ones are left out when the file is read."""
     missing: tuple[str, ...]
     """Domains without a score."""
     unknown: tuple[str, ...]
@@ -186,6 +191,8 @@ def rewardbench2_report(
         ties_ours=ties_ours,
         ties_published=ties_published,
         num_questions={**counts, TIES: len(ties)},
+        num_short=sum(o.num_shown < NUM_SHOWN for o in choices)
+        + sum(q.domain != TIES and 1 + len(q.incorrect) < NUM_SHOWN for q in rated),
         missing=tuple(name for name, score in scores.domains.items() if score is None),
         unknown=tuple(sorted(set(ours) - set(NUM_QUESTIONS))),
     )
