@@ -122,7 +122,9 @@ def test_a_reading_tells_its_prompt_and_which_example_was_made_without_it(
         {"role": m.role, "content": m.content} for m in taught.example.messages
     ]
     text = told(taught.layout, wrong.id)
-    assert f"about {taught.pair.id}; made without {wrong.id}" in text
+    # Two of three draws of one order are right, two of the other wrong and one unread:
+    # (1/3 - 2/3) / 2.
+    assert f"about {taught.pair.id}; made without {wrong.id}\n  verdict margin -0.167\n" in text
     text = told(taught.layout, str(taught.example.judgment_id))
     assert f"; its judgment is {taught.example.judgment_id}" in text
 

@@ -87,6 +87,7 @@ def test_preferences_are_what_trl_calls_conversational(
             "label_confidence": datasets.Value("float64"),
             "chosen_ended": datasets.Value("bool"),
             "rejected_ended": datasets.Value("bool"),
+            "verdict_margin": datasets.Value("float64"),
         }
     )
     assert found["kind"][:] == ["answer", "judgment"]
@@ -102,6 +103,7 @@ def test_preferences_are_what_trl_calls_conversational(
         "label_confidence": 0.75,
         "chosen_ended": True,
         "rejected_ended": True,
+        "verdict_margin": None,
     }
     tokenizer = make_tiny_tokenizer()
     for row in found:
@@ -147,6 +149,8 @@ def test_the_training_rows_of_the_self_taught_loop(taught: SelfTaught, tmp_path:
     assert found["id"][:] == [taught.example.id], "what balancing dropped was not trained on"
     assert found[0]["kind"] == "judgment"
     assert found[0]["completion"] == [{"role": "assistant", "content": "A"}]
+    # Two of three draws of one order right; of the other two wrong, one unread: (1/3 - 2/3) / 2.
+    assert found[0]["verdict_margin"] == pytest.approx(-1 / 6)
 
 
 def test_without_balancing_the_selected_rows_are_the_training_rows(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "label_confidence": "float64",
         "chosen_ended": "bool",
         "rejected_ended": "bool",
+        "verdict_margin": "float64",
     },
     "sft": {
         "id": "string",
@@ -28,6 +29,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "prompt": TURNS,
         "completion": TURNS,
         "ended": "bool",
+        "verdict_margin": "float64",
     },
     "instructions": {
         "id": "string",
@@ -85,6 +87,7 @@ def _example(record: TrainingExample, kind: str) -> Row:
         "prompt": _turns(record.messages),
         "completion": _answer(record.target),
         "ended": record.ended,
+        "verdict_margin": record.verdict_margin,
     }
 
 
@@ -100,6 +103,7 @@ def _preference(record: Preference, kind: str) -> Row:
         "label_confidence": record.label_confidence,
         "chosen_ended": record.chosen_ended,
         "rejected_ended": record.rejected_ended,
+        "verdict_margin": record.verdict_margin,
     }
 
 
