@@ -293,8 +293,8 @@ class PromotionConfig(Section):
     max_p_value: Fraction = 0.05
     """Largest one-sided p of the paired test that still counts as better."""
     max_worse: Fraction = 0.1
-    """By how much a figure of the bias card (position, flips, length, ties and failures) may be
-    worse than the current judge's."""
+    """By how much a figure of the bias card (position, flips, length, self-preference, ties and
+    failures) may be worse than the current judge's."""
     min_human_agreement: Fraction | None = None
     """Share of people's comparisons in the review of this run in which the new judge must name
     the same winner; None asks nobody. Self-taught loop only."""

@@ -172,6 +172,12 @@ def test_a_refused_pair_leaves_the_others(evaluate: Command) -> None:
         (FakeEndpoint(max_choices=1), [3, 2, 1], [0, 1, 2]),
         # Refused once, and from then on not sent: one choice an answer.
         (FakeEndpoint(refuses={"n": unsupported("n")}), [None, None, None], [0, 1, 2]),
+        # In words of its own: seen by what helps.
+        (
+            FakeEndpoint(refuses={"n": "Only one choice is allowed"}),
+            [None] * 3,
+            [0, 1, 2],
+        ),
     ],
 )
 def test_every_vote_is_asked_for(
@@ -196,10 +202,10 @@ def test_every_vote_is_asked_for(
 
 def test_a_vote_that_is_refused_leaves_its_pair_out(evaluate: Command) -> None:
     class Strict(FakeEndpoint):
-        """Answers the first of three votes, and refuses the second."""
+        """Answers the first of three votes, and refuses the others of one pair."""
 
         def answer(self, body: dict[str, Any]) -> tuple[int, str]:
-            if body["n"] == 2 and "Ask 3" in body["messages"][-1]["content"]:
+            if body.get("n") != 3 and "Ask 3" in body["messages"][-1]["content"]:
                 self.asked.append(body)
                 return 400, "The content policy forbids this."
             return super().answer(body)

@@ -7,6 +7,7 @@ import pytest
 
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
+from selfreward.evaluation.draws import draws_by_outcome
 from selfreward.evaluation.evaluated import Evaluated, Ratings
 from selfreward.evaluation.outcomes import common_outcomes, measure, read_outcomes
 from selfreward.evaluation.reports import reducer
@@ -107,6 +108,16 @@ def test_draws_are_made_into_one_verdict_as_asked_for() -> None:
     assert reducer("probability", 2)([failed, failed]).outcome is Outcome.TRUNCATED
     unsaid = Verdict(outcome=Outcome.CHOICE, choice="first")
     assert reducer("probability", 1)([unsaid]).outcome is Outcome.UNPARSED
+
+
+def test_readings_of_other_numbers_of_draws_are_no_votes(tmp_path: Path, pairs: str) -> None:
+    folder = write(tmp_path, "judged", [always_first(PAIRS[0]), always_first(PAIRS[1])])
+    assert draws_by_outcome(folder, Judgment, 1) == {"choice": 4}
+    # A second draw of one order: what an interrupted vote of another version leaves.
+    more = write(tmp_path, "more", [right(PAIRS[0])])
+    for votes in (1, 3):
+        with pytest.raises(DataError, match=rf"not of the {votes} that --votes asks for: remove"):
+            draws_by_outcome(more, Judgment, votes)
 
 
 def test_a_measured_judge_is_plain_data(tmp_path: Path, pairs: str) -> None:

@@ -62,7 +62,7 @@ def ratings_of(rows: Sequence[SampledInstruction], scores: Sequence[float | None
 def test_the_card_is_of_labelled_pairs_and_of_the_own_scores(tmp_path: Path) -> None:
     rows = [sampled("a", "1234", "12"), sampled("b", "123", "1")]
     ratings = folder(tmp_path, "ratings", ratings_of(rows, [5, 3, 5, None]), Rating)
-    card = card_figures({}, ratings, SCALE)
+    card = card_figures({}, ratings, SCALE, "m")
     # Of 5, 3 and 5: two of three at the top; -(2/3 log2 2/3 + 1/3 log2 1/3) = 0.918 bits.
     assert card == {
         "n": 0,
@@ -81,9 +81,16 @@ def test_the_card_is_of_labelled_pairs_and_of_the_own_scores(tmp_path: Path) -> 
     # A in both orders: the first position, once right.
     judged = [judgment(pair.id, M1, position, 0, "A") for position in Position]
     pairs = folder(tmp_path, "pairs", [pair], ResponsePair)
-    card = card_figures({pairs: folder(tmp_path, "judged", judged, Judgment)}, ratings, SCALE)
+    card = card_figures({pairs: folder(tmp_path, "judged", judged, Judgment)}, ratings, SCALE, "m")
     assert (card["n"], card["first_position_rate"], card["swap_flip_rate"]) == (1, 1.0, 1.0)
     assert card["score_saturation"] == pytest.approx(2 / 3)
+    assert (card["self_preference"], card["own_choices"]) == (None, 0)
+    # By the word of the file the worse answer is the judge's own: named once of two, never better.
+    mine = replace(pair, meta='{"chosen_model": "other", "rejected_model": "org/M"}')
+    pairs = folder(tmp_path, "mine", [mine], ResponsePair)
+    judged_folder = folder(tmp_path, "judged_mine", judged, Judgment)
+    card = card_figures({pairs: judged_folder}, ratings, SCALE, "org/m@main")
+    assert (card["self_preference"], card["own_choices"]) == (0.5, 2)
 
 
 def test_scores_ties_and_lengths_of_candidates(tmp_path: Path) -> None:

@@ -369,6 +369,16 @@ def test_a_shard_of_another_version_is_named_and_left_out(tmp_path: Path) -> Non
     assert f"{run.example.id}: trained M1  [iter_01/examples]" in text
 
 
+def test_a_row_selected_before_there_were_margins_is_told_without_one(tmp_path: Path) -> None:
+    run = self_taught_run(str(tmp_path / "run"))
+    for folder in (run.layout.selected(1), run.layout.examples(1)):
+        url = f"{folder}/shard-00000.parquet"
+        pq.write_table(pq.read_table(url).drop_columns(["verdict_margin"]), url)
+    text = told(run.layout, run.example.id)
+    assert f"TRAINING EXAMPLE {run.example.id}" in text
+    assert "verdict margin" not in text and "written by another version" not in text
+
+
 OWN = """
 id: lakes
 system: You score answers about lakes.

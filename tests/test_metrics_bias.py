@@ -204,8 +204,16 @@ def test_a_judge_without_choices_does_not_pass_as_one_without_bias() -> None:
 
 
 def test_a_judge_that_begins_to_favour_its_own_answers_is_named() -> None:
-    before, after = replace(CARD, self_preference=-0.05), replace(CARD, self_preference=0.2)
+    before = replace(CARD, self_preference=-0.05, own_choices=20)
+    after = replace(CARD, self_preference=0.2, own_choices=20)
     assert worse_figures(before, after, tolerance=0.1) == [
         "self-preference |own named rate - share own better| rose from 0.050 to 0.200,"
         " by more than 0.1"
+    ]
+    # A handful of choices stops nobody; that 20 have become 19 is named.
+    few = replace(before, own_choices=19), replace(after, own_choices=19)
+    assert worse_figures(*few, tolerance=0.1) == []
+    assert worse_figures(before, few[1], tolerance=0.1) == [
+        "self-preference |own named rate - share own better| was 0.050 and can no longer be"
+        " measured"
     ]

@@ -7,6 +7,7 @@ from selfreward.metrics.best_of import BestOfOutcome
 from selfreward.metrics.protocols.rewardbench2 import (
     NUM_QUESTIONS,
     choice_credit,
+    coverage,
     is_best_rated,
     rating_credit,
     rewardbench2_report,
@@ -54,8 +55,14 @@ def test_questions_that_are_easier_than_published_are_counted() -> None:
         rated("short", (5.0,), (1.0, 2.0), domain="Safety"),
         *TIES,
     ]
+    report = rewardbench2_report(questions, choices)
     # Ties has as many responses as it has.
-    assert rewardbench2_report(questions, choices).num_short == 2
+    short = {"Factuality": 0, "Precise IF": 0, "Math": 1, "Safety": 1, "Focus": 0}
+    assert report.num_short == short
+    assert report.num_questions["Math"] == report.num_questions["Safety"] == 2
+    # They are no part of what was measured as published.
+    found = coverage(report).incomplete
+    assert (found["Math"], found["Safety"]) == ((1, 183), (1, 450))
 
 
 def test_a_reading_without_a_choice_is_worth_chance_only_in_the_published_scoring() -> None:

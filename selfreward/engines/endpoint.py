@@ -110,6 +110,9 @@ class EndpointClient:
             # Each answer names another field of the body, so this ends.
             if not (is_refusal and refused.learn(body, response.text)):
                 break
+        if is_refusal and body.get("n", 1) > 1:
+            response = await self._without_n(http, request, body, response)
+            is_refusal = response.status_code != 200
         if is_refusal and response.status_code != 403:
             return self._refused(request, response.text[:300])
         if response.status_code != 200:
@@ -118,6 +121,22 @@ class EndpointClient:
                 f" check the URL, the model name {self._model!r} and ${API_KEY}"
             )
         return completion_of(request, self.model, response.text)
+
+    async def _without_n(
+        self,
+        http: httpx.AsyncClient,
+        request: GenerationRequest,
+        body: dict[str, Any],
+        response: httpx.Response,
+    ) -> httpx.Response:
+        """What an endpoint says to one draw, where it refused several in words of its own; its
+        first answer where that helps nothing."""
+        one = {name: value for name, value in body.items() if name != "n"}
+        again = await self._post(http, request, one)
+        if again.status_code != 200:
+            return response
+        refused_fields(self.url, self._model).said["n"] = " ".join(response.text[:300].split())
+        return again
 
     async def _post(
         self, http: httpx.AsyncClient, request: GenerationRequest, body: dict[str, Any]

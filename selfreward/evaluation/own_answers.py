@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from selfreward.records import ResponsePair
 from selfreward.stages.labelled_meta import read_meta_text
+from selfreward.storage.shards import read_records, sealed_shards
 
 Side = Literal["chosen", "rejected"]
 
@@ -19,8 +20,10 @@ def is_own(name: Any, names: Iterable[str]) -> bool:
 
 
 def _plain(model: str) -> str:
-    """A model's own name: `http://host/v1#Org/Judge-7B`, `Org/Judge-7B` and `judge-7b` are one."""
-    return re.split(r"[/#]", model.removeprefix("embedded:").rstrip("/"))[-1].casefold()
+    """A model's own name: `http://host/v1#Org/Judge-7B`, `Org/Judge-7B`, `Org/Judge-7B@main` and
+    `judge-7b` are one."""
+    name = re.split(r"[/#]", model.removeprefix("embedded:").rstrip("/"))[-1]
+    return name.partition("@")[0].casefold()
 
 
 def own_sides(metas: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> dict[str, Side]:
@@ -35,6 +38,12 @@ def own_sides(metas: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> d
         if len(sides) == 1:
             own[pair_id] = sides[0]
     return own
+
+
+def own_sides_in(folders: Iterable[str], names: Iterable[str]) -> dict[str, Side]:
+    """The same of the labelled pairs in stage folders."""
+    urls = (url for folder in folders for url in sealed_shards(folder))
+    return own_sides(metas_of(p for url in urls for p in read_records(url, ResponsePair)), names)
 
 
 def metas_of(pairs: Iterable[ResponsePair]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from selfreward.config import EvaluationConfig
 from selfreward.errors import DataError
 from selfreward.evaluation.outcomes import CardBasis, read_all_outcomes, read_outcomes
+from selfreward.evaluation.own_answers import own_sides_in
 from selfreward.judging.filters import words_of
 from selfreward.judging.preferences import mean_scores
 from selfreward.judging.voting import combine_orders
@@ -86,17 +87,19 @@ def creation_figures(kept: Sequence[str]) -> dict[str, Any]:
 
 
 def card_figures(
-    labelled: Mapping[str, str], ratings: str, scale: tuple[float, float]
+    labelled: Mapping[str, str], ratings: str, scale: tuple[float, float], model: str
 ) -> dict[str, Any]:
     """The bias card of a model on people's labelled pairs, and of its own scores.
 
     `labelled` maps folders of pairs to those of its judgments. The scores are of its own held-out
-    answers, failed readings left out.
+    answers, failed readings left out. `model` is its name, as the files may give it for the writer
+    of an answer: a trained model's is its seed's.
     """
     pairs = [o for folder, judged in labelled.items() for o in read_outcomes(folder, judged)]
     scores = mean_scores(_all(ratings, Rating)).values()
     known = [score for score in scores if score is not None]
-    return CardBasis(scores=known, scale=scale).card_figures(pairs)
+    own = own_sides_in(labelled, (model,))
+    return CardBasis(own=own, scores=known, scale=scale).card_figures(pairs)
 
 
 def perplexity_figures(

@@ -189,7 +189,7 @@ class _Evaluation:
                 )
             )
             if isinstance(logic, Judge):
-                self.draws["data", data.name] = draws_by_outcome(folder, Judgment)
+                self.draws["data", data.name] = draws_by_outcome(folder, Judgment, request.votes)
         return outcomes
 
     def _best_of(self) -> BestOfRubric:
@@ -217,7 +217,9 @@ class _Evaluation:
         for data, folder in self._step(logic, asked, dropped, fit):
             shown = questions[data.name]
             found = chosen[data.name] = read_best_of(shown, folder)
-            self.draws["choices", data.name] = draws_by_outcome(folder, BestOfReading)
+            self.draws["choices", data.name] = draws_by_outcome(
+                folder, BestOfReading, self.request.votes
+            )
             self.readings.append(
                 ChoiceReadings(data=data.name, folder=folder, questions=shown, outcomes=found)
             )
@@ -257,7 +259,9 @@ class _Evaluation:
             rows = data.source.folder
             ratings[data.name] = read_ratings(data.name, rows, folder, rubric, subset)
             if isinstance(logic, Rate):
-                self.draws["scores", data.name] = draws_by_outcome(folder, Rating)
+                self.draws["scores", data.name] = draws_by_outcome(
+                    folder, Rating, self.request.votes
+                )
             self.readings.append(
                 ScoreReadings(data=data.name, rows=rows, folder=folder, subset=subset)
             )

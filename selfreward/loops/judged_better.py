@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from selfreward.evaluation.outcomes import CardBasis, pair_outcomes, read_outcomes
-from selfreward.evaluation.own_answers import metas_of, own_sides
+from selfreward.evaluation.own_answers import Side, own_sides_in
 from selfreward.layout import join
 from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
 from selfreward.metrics.bias import BiasCard, worse_figures
 from selfreward.metrics.promotion import PromotionDecision, decide_promotion
-from selfreward.records import ResponsePair
-from selfreward.storage.shards import read_records, sealed_shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +22,11 @@ class JudgedBetter:
     decision: PromotionDecision
     before: BiasCard
     after: BiasCard
+
+
+def own_answers(run: Run, sets: Mapping[str, Source]) -> dict[str, Side]:
+    """By pair id the answer that the seed wrote, from which all judges of a run are trained."""
+    return own_sides_in((source.folder for source in sets.values()), (run.config.model.name,))
 
 
 def judged_better(
@@ -44,7 +47,7 @@ def judged_better(
         for i in (incumbent, iteration)
     )
     paired = pair_outcomes(before, after)
-    basis = _basis(sets, config.model.name)
+    basis = CardBasis(own=own_answers(run, sets))
     cards = paired.cards(basis, basis)
     decision = decide_promotion(
         *paired.accuracies,
@@ -54,14 +57,3 @@ def judged_better(
         seed=config.loop.seed,
     )
     return JudgedBetter(decision=decision, before=cards[0], after=cards[1])
-
-
-def _basis(sets: Mapping[str, Source], model: str) -> CardBasis:
-    """Which answers the seed wrote, that all judges of a run are trained from."""
-    pairs = (
-        pair
-        for source in sets.values()
-        for url in sealed_shards(source.folder)
-        for pair in read_records(url, ResponsePair)
-    )
-    return CardBasis(own=own_sides(metas_of(pairs), (model,)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from selfreward.config_loading import identity
 from selfreward.layout import join
-from selfreward.loops.judged_better import judged_better
+from selfreward.loops.judged_better import judged_better, own_answers
 from selfreward.loops.pairs import ASIDE
 from selfreward.loops.people import refused_by_people
 from selfreward.loops.pointer import point_to
@@ -70,11 +70,14 @@ def _decided_on(
             read_manifest(join(run.layout.evaluation(i), name)) for i in (incumbent, iteration)
         )
         readings[name] = [m.fingerprint if m is not None else None for m in found]
+    own = own_answers(run, sets)
     return {
         "compared_with": incumbent,
         "readings": readings,
         "promotion": identity(run.config.promotion),
         "seed": run.config.loop.seed,
+        # Without any the card knows of no self-preference, as in decisions of earlier versions.
+        **({"own_answers": len(own)} if own else {}),
     }
 
 

@@ -111,7 +111,11 @@ class Examination:
         evaluation = self.run.layout.evaluation(iteration)
         labelled = {s.folder: join(evaluation, n) for n, s in self.measured.labelled.items()}
         card: dict[str, Any] = self._cluster(
-            rewarding.card_figures, labelled, own.folder, self.rubric.scale
+            rewarding.card_figures,
+            labelled,
+            own.folder,
+            self.rubric.scale,
+            self.run.config.model.name,
         )
         return card
 

@@ -47,8 +47,8 @@ def decide(
     where the user has some, as in the self-taught loop, unless its answers lose the head-to-head
     with the current model by more than chance explains; without them, that head-to-head: it must
     be won by more than chance explains. The decision follows from the
-    figures alone, so an attempt that ended in between comes to the same one, and thresholds that
-    were tightened since take back what they would not have let through.
+    figures and readings alone, so an attempt that ended in between comes to the same one, and
+    thresholds that were tightened since take back what they would not have let through.
     """
     collapsed: list[str] = figures["collapse"]["reasons"]
     accuracy: float | None = None

@@ -13,6 +13,10 @@ import numpy.typing as npt
 
 from selfreward.metrics.pairwise import PairOutcome, accuracy_per_pair, pairwise_report
 
+MIN_OWN_CHOICES = 20
+"""Choices on pairs with an own answer below which its self-preference stops no judge: the other
+figures of the card are of all pairs, and this one may be of a handful."""
+
 # Differences of rates such as 0.3 - 0.1 are not exact: on the tolerance is not above it.
 _ROUNDING = 1e-9
 
@@ -55,6 +59,8 @@ class BiasCard:
     self_preference: float | None
     """On pairs with one answer of the judge's own model: share of the choices naming it minus
     the share of these choices in which it is the better; above 0 the judge favours its own."""
+    own_choices: int = 0
+    """Choices that `self_preference` is of."""
     own_score_excess: float | None = None
     """Mean of its score minus people's, both as a share of their scale, over the single responses
     of its own model; 0.1 is a tenth of the scale too high."""
@@ -191,6 +197,9 @@ def bias_card(
         self_preference=(
             None if named_own is None or better_own is None else named_own - better_own
         ),
+        own_choices=sum(
+            choice is not None for o in outcomes if o.pair_id in sides for choice in o.choices
+        ),
         **excess_figures(own_excess, other_excess),
     )
 
@@ -211,7 +220,9 @@ def _gated_figures(card: BiasCard) -> dict[str, float | None]:
         "length bias |longer chosen rate - share chosen longer|": _distance(
             card.longer_chosen_rate, card.share_chosen_longer
         ),
-        "self-preference |own named rate - share own better|": _distance(card.self_preference, 0.0),
+        "self-preference |own named rate - share own better|": (
+            _distance(card.self_preference, 0.0) if card.own_choices >= MIN_OWN_CHOICES else None
+        ),
     }
 
 
@@ -219,8 +230,8 @@ def worse_figures(before: BiasCard, after: BiasCard, tolerance: float) -> list[s
     """Returns a line for every figure that is worse after than before by more than `tolerance`.
 
     An empty list is the good case. Asked are position bias, flip rate, length bias,
-    self-preference, and the rates of unparsed, truncated, tied and refused readings, all from 0 to
-    1. A figure that was not measured before cannot get
+    self-preference (of at least `MIN_OWN_CHOICES` choices), and the rates of unparsed, truncated,
+    tied and refused readings, all from 0 to 1. A figure that was not measured before cannot get
     worse; one that was measured and no longer can be is named, for a judge without choices must
     not pass as one without bias. Raises ValueError for a negative tolerance.
     """

@@ -6,7 +6,7 @@ latter. Ties is always rated (`rewardbench2_ties.py`). The overall score is the 
 six domains.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -67,7 +67,7 @@ class RewardBench2Report:
 
     Example: `RewardBench2Report(ours=DomainScores(…), published=DomainScores(…),
     overall_ci=(0.6, 0.64), ties_ours=TiesScore(…), ties_published=TiesScore(…),
-    num_questions={"Math": 183, …}, num_short=0, missing=("Ties",), unknown=())`
+    num_questions={"Math": 183, …}, num_short={"Math": 0, …}, missing=("Ties",), unknown=())`
     """
 
     ours: DomainScores
@@ -79,9 +79,9 @@ class RewardBench2Report:
     ties_published: TiesScore
     num_questions: dict[str, int]
     """Readings measured, for each of the six domains; of Ties, prompts of either kind."""
-    num_short: int
-    """Questions outside Ties with fewer than three wrong responses, easier than the published ones:
-    empty responses and repeated ones are left out when the file is read."""
+    num_short: dict[str, int]
+    """Of these, outside Ties, with fewer than three wrong responses, easier than the published
+    ones: empty responses and repeated ones are left out when the file is read."""
     missing: tuple[str, ...]
     """Domains without a score."""
     unknown: tuple[str, ...]
@@ -184,6 +184,8 @@ def rewardbench2_report(
     ties_ours, ties_published = ties_score(ties), ties_score(ties, PUBLISHED_FAILED_RATING)
     scores = _domain_scores(ours, ties_ours)
     counts = {name: len(ours.get(name, ())) for name in NUM_QUESTIONS}
+    short = Counter(o.subset for o in choices if o.num_shown < NUM_SHOWN)
+    short.update(q.domain for q in rated if 1 + len(q.incorrect) < NUM_SHOWN)
     return RewardBench2Report(
         ours=scores,
         published=_domain_scores(published, ties_published),
@@ -191,13 +193,16 @@ def rewardbench2_report(
         ties_ours=ties_ours,
         ties_published=ties_published,
         num_questions={**counts, TIES: len(ties)},
-        num_short=sum(o.num_shown < NUM_SHOWN for o in choices)
-        + sum(q.domain != TIES and 1 + len(q.incorrect) < NUM_SHOWN for q in rated),
+        num_short={name: short[name] for name in NUM_QUESTIONS if name != TIES},
         missing=tuple(name for name, score in scores.domains.items() if score is None),
         unknown=tuple(sorted(set(ours) - set(NUM_QUESTIONS))),
     )
 
 
 def coverage(report: RewardBench2Report) -> Coverage:
-    """How many of the published questions were measured, by domain."""
-    return Coverage.of("RewardBench 2", "questions", report.num_questions, NUM_QUESTIONS)
+    """How many of the published questions were measured as published, by domain."""
+    measured = {
+        name: number - report.num_short.get(name, 0)
+        for name, number in report.num_questions.items()
+    }
+    return Coverage.of("RewardBench 2", "questions", measured, NUM_QUESTIONS)
