@@ -1,6 +1,7 @@
 """Whose scores online training learns from."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,10 +9,14 @@ import pytest
 from selfreward.config import RunConfig
 from selfreward.errors import ConfigError, DataError
 from selfreward.layout import Layout
-from selfreward.loops import reward_judge
+from selfreward.loops import reward_judge, rubric_checks
 from selfreward.loops.llm_checks import check_stages
 from selfreward.loops.pools import PlacedModel
-from selfreward.loops.reward_judge import check_reward_judge, place_reward_judge
+from selfreward.loops.reward_judge import (
+    check_reward_judge,
+    check_reward_tokens,
+    place_reward_judge,
+)
 from selfreward.records import ModelRef
 from selfreward.storage import files
 from selfreward.storage.checkpoints import CurrentJudge, write_current
@@ -90,3 +95,30 @@ def test_what_cannot_reward_is_told_before_anything_starts(run: Layout) -> None:
         check_stages(recipe("baseline:longest"))
     with pytest.raises(ConfigError, match=r"judge=some/judge is read with .*reward=judge"):
         check_stages(recipe("some/judge", reward="checks"))
+
+
+@pytest.mark.parametrize(
+    ("reward", "expected", "stops"),
+    [("judge", True, True), ("judge", False, False), ("checks", True, False)],
+)
+def test_scores_that_have_no_probability_stop_a_run_at_its_start(
+    reward: str,
+    expected: bool,
+    stops: bool,
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # To the tiny model, whose tokens are bytes, "10" is two.
+    monkeypatch.setattr(rubric_checks, "on_cluster", lambda _, function, *args: function(*args))
+    rubric = tmp_path / "ten.yaml"
+    statements = "".join(f"\n- It has quality {n}." for n in range(10))
+    rubric.write_text(f"id: ten\nstatements:{statements}\n")
+    config = recipe(str(tiny_model) if reward == "judge" else None, reward)
+    rating = config.rating.model_copy(update={"rubric": str(rubric), "expected": expected})
+    run: Any = SimpleNamespace(config=config.model_copy(update={"rating": rating}))
+    if not stops:
+        check_reward_tokens(run)
+        return
+    with pytest.raises(ConfigError, match=r"^rating\.expected=true .* '10' is 2 tokens"):
+        check_reward_tokens(run)

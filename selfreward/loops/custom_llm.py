@@ -24,6 +24,7 @@ from selfreward.loops.llm_stages import REWARD_PART, StageTraining, trained_mode
 from selfreward.loops.llm_text import build_corpora, initial_model, prepare_tokenizer
 from selfreward.loops.pools import PlacedModel
 from selfreward.loops.record import check_record, check_seed, recorded
+from selfreward.loops.reward_judge import check_reward_tokens
 from selfreward.loops.session import open_cluster, place
 from selfreward.loops.sources import Source
 from selfreward.loops.steps import Run
@@ -88,6 +89,8 @@ class _Stages:
         self, run: Run, start: PlacedModel | None, reward_model: PlacedModel | None
     ) -> None:
         self.run, self.stages = run, _in_order(run.config)
+        if "reinforce" in self.stages:
+            check_reward_tokens(run)
         self.sticks = self._yardsticks(start)
         self.sticks.reward_model = reward_model
         self.measuring = Measuring(run, self.sticks)

@@ -7,7 +7,10 @@ from selfreward.evaluation.judges import JudgeSpec, parse_judge, run_checkpoint
 from selfreward.layout import Layout, absolute_path
 from selfreward.loops.evaluate_request import saved_recipe
 from selfreward.loops.pools import PlacedModel
+from selfreward.loops.rubric_checks import check_score_tokens
+from selfreward.loops.rubrics import load_pointwise_rubric
 from selfreward.loops.session import place, run_model
+from selfreward.loops.steps import Run
 
 
 def check_reward_judge(config: RunConfig) -> None:
@@ -46,6 +49,20 @@ def place_reward_judge(config: RunConfig) -> PlacedModel:
     iteration, _ = run_checkpoint(spec)
     seed = parse_config(saved_recipe(spec.name)).model
     return run_model(Layout(absolute_path(spec.name)), seed, iteration)
+
+
+def check_reward_tokens(run: Run) -> None:
+    """Checks the scores of `rating.rubric` against the tokenizer of the judge that rewards, as
+    `check_score_tokens` does: at the start of a run, for its stage is the last.
+
+    Raises:
+        ConfigError: `rating.expected` reads scores of several tokens, or as `check_reward_judge`.
+        ModelNotFoundError: there is no such model.
+    """
+    config = run.config
+    if config.custom_llm.online.reward == "judge":
+        rubric = load_pointwise_rubric(config.rating.rubric)
+        check_score_tokens(run, place_reward_judge(config), rubric)
 
 
 def _spec(named: str) -> JudgeSpec:
