@@ -6,6 +6,7 @@ replica changes, and what each holds is read back.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,28 +57,15 @@ class Replicas:
         """
         start = time.monotonic()
         limit_s = self.engine.swap_timeout_s
-        model, folder = wanted.model, wanted.folder
+        model = wanted.model
         ray.get(self.board.set_wanted.remote(wanted), timeout=BOARD_TIMEOUT_S)
-        calls = {n: r.swap.remote(model, folder, limit_s) for n, r in self.actors.items()}
-        for name, call in calls.items():
-            left = max(0.1, start + limit_s - time.monotonic())
-            try:
-                ray.get(call, timeout=left)
-            except GetTimeoutError:
-                raise EngineTimeoutError(
-                    f"replica {name} did not take the weights {model.fingerprint} within"
-                    f" engine.swap_timeout_s={limit_s:.0f}"
-                ) from None
-            except (RayActorError, TransientEngineError):
-                # It comes back with what the board says; the check below waits for that.
-                continue
-            except RayError as error:
-                raise EngineError(
-                    f"replica {name} could not load {folder!r}: {last_line(error)}"
-                ) from error
+        stale = list(self.actors)
         while True:
+            self._call_swap(stale, wanted, start + limit_s)
             left = max(POLL_S, start + limit_s - time.monotonic())
             healths = self.wait_healthy(left, "to take new weights")
+            # One that was starting when it was told may have asked the board before that: it is
+            # back with the weights of before, and is told again.
             stale = [h.replica for h in healths if h.model.fingerprint != model.fingerprint]
             if not stale:
                 return time.monotonic() - start
@@ -87,6 +75,26 @@ class Replicas:
                     f" engine.swap_timeout_s={limit_s:.0f}"
                 )
             time.sleep(POLL_S)
+
+    def _call_swap(self, names: Sequence[str], wanted: Wanted, deadline: float) -> None:
+        """Tells replicas to load weights; one that is being restarted is passed over."""
+        model, folder, limit_s = wanted.model, wanted.folder, self.engine.swap_timeout_s
+        calls = {n: self.actors[n].swap.remote(model, folder, limit_s) for n in names}
+        for name, call in calls.items():
+            left = max(0.1, deadline - time.monotonic())
+            try:
+                ray.get(call, timeout=left)
+            except GetTimeoutError:
+                raise EngineTimeoutError(
+                    f"replica {name} did not take the weights {model.fingerprint} within"
+                    f" engine.swap_timeout_s={limit_s:.0f}"
+                ) from None
+            except (RayActorError, TransientEngineError):
+                continue
+            except RayError as error:
+                raise EngineError(
+                    f"replica {name} could not load {folder!r}: {last_line(error)}"
+                ) from error
 
     def wait_healthy(self, timeout_s: float, for_what: str) -> list[ReplicaHealth]:
         """What every replica says of itself; waits for those that are being restarted.
