@@ -5,16 +5,25 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 
 from selfreward.engines import client as client_module
 from selfreward.engines.client import EngineClient
 from selfreward.engines.protocol import Completion, Draw, GenerationRequest, Sampling
-from selfreward.errors import EngineTimeoutError
+from selfreward.errors import EngineError, EngineTimeoutError
 from selfreward.records import Message, ModelRef
 
 MODEL = ModelRef(name="m", iteration=0, fingerprint="f")
 REQUEST_TIMEOUT_S = 0.1
+# As Ray words it, in short: the last line says nothing of the pool.
+KILLED = "Task was killed due to the node running low on memory.\nRefer to the documentation"
+
+
+def _taken_away() -> ActorDiedError:
+    """Of an actor whose node was drained, and which Ray brings up elsewhere."""
+    error = ActorDiedError()
+    error._preempted = True
+    return error
 
 
 class Replica:
@@ -29,6 +38,11 @@ class Replica:
 
     async def _generate(self, request: GenerationRequest, fingerprint: str) -> Completion:
         self.asked.append(request.id)
+        if self.hangs == "out of memory":
+            raise OutOfMemoryError(KILLED)
+        if self.hangs == "taken away":
+            self.hangs = None
+            raise _taken_away()
         if self.hangs is not None:
             await asyncio.sleep(60)
         draw = Draw(text="x", finish_reason="stop", num_tokens=1)
@@ -38,6 +52,10 @@ class Replica:
         self.probes += 1
         if self.hangs == "whole":
             await asyncio.sleep(60)
+        if self.hangs == "out of memory":
+            if not self.mends:
+                raise OutOfMemoryError(KILLED)
+            self.hangs = None
         if self.hangs == "restarting":
             self.hangs = None
             raise ActorUnavailableError("it is starting anew", None)
@@ -61,10 +79,14 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "FIRST_WAIT_S", 0.001)
 
 
+async def _nothing_said(name: str) -> str:
+    return ""
+
+
 def ask(replicas: list[Replica], count: int = 1) -> list[Completion]:
     client = EngineClient(
         replicas={f"judge-{i}": replica for i, replica in enumerate(replicas)},
-        board=None,
+        board=SimpleNamespace(last_failure=SimpleNamespace(remote=_nothing_said)),
         model=MODEL,
         request_timeout_s=REQUEST_TIMEOUT_S,
         recovery_timeout_s=30.0,
@@ -89,6 +111,25 @@ def test_a_replica_that_hangs_is_ended_once_and_its_requests_are_sent_again(how:
     assert len(hanging.asked) >= 4
     assert (hanging.kills, hanging.probes) == (1, 1), "requests that are late together ask once"
     assert (well.kills, well.probes) == (0, 0)
+
+
+def test_requests_of_a_replica_killed_for_memory_go_to_it_again_or_to_another() -> None:
+    back = Replica("out of memory")
+    assert len(ask([back])) == 1
+    assert back.asked == ["r-0", "r-0"], "Ray had started it anew"
+    gone, well = Replica("out of memory", mends=False), Replica()
+    assert len(ask([gone, well], count=4)) == 4
+
+
+def test_replicas_killed_for_memory_for_good_end_the_run_with_what_to_lower() -> None:
+    with pytest.raises(EngineError, match=r"judge-0 died for good: .* lower engine\.kv_cache_gib"):
+        ask([Replica("out of memory", mends=False)])
+
+
+def test_a_replica_whose_node_was_taken_away_is_not_dead() -> None:
+    replica = Replica("taken away")
+    assert len(ask([replica])) == 1
+    assert replica.asked == ["r-0", "r-0"]
 
 
 def test_a_replica_that_somebody_else_has_ended_is_not_ended_again() -> None:

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError
 
 from selfreward.config import EngineConfig
 from selfreward.engines import publisher
 from selfreward.engines.protocol import ReplicaHealth
 from selfreward.engines.publisher import Replicas
 from selfreward.engines.replica import Wanted
-from selfreward.errors import EngineTimeoutError
+from selfreward.errors import EngineError, EngineTimeoutError
 from selfreward.records import ModelRef
 
 M0, M1 = (ModelRef(name="m", iteration=i, fingerprint=f"f{i}") for i in range(2))
@@ -61,7 +61,9 @@ def replicas(monkeypatch: pytest.MonkeyPatch, *actors: Restarting) -> Replicas:
     monkeypatch.setattr(publisher, "POLL_S", 0.01)
     return Replicas(
         actors={actor.name: actor for actor in actors},
-        board=SimpleNamespace(set_wanted=Remote(lambda wanted: None)),
+        board=SimpleNamespace(
+            set_wanted=Remote(lambda wanted: None), last_failure=Remote(lambda name: "")
+        ),
         engine=EngineConfig(swap_timeout_s=0.5),
         device="cpu",
     )
@@ -81,3 +83,27 @@ def test_a_replica_that_never_takes_them_is_named(monkeypatch: pytest.MonkeyPatc
     pool = replicas(monkeypatch, Restarting("judge-0", 0), Restarting("judge-1", 10**9))
     with pytest.raises(EngineTimeoutError, match=r"^judge-1 did not take the weights f1 within"):
         pool.swap(Wanted(model=M1, folder="weights"))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_replica_killed_for_memory_is_waited_for_until_it_is_dead_for_good(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    killed = Restarting("judge-0", unheard=0)
+    well, left = killed._health, [OutOfMemoryError("Refer to the documentation")] * times
+
+    def health() -> ReplicaHealth:
+        if left:
+            raise left.pop()
+        return well()
+
+    killed.health = Remote(health)
+    pool = replicas(monkeypatch, killed)
+    if times == 1:
+        assert pool.wait_healthy(1.0, "to start")[0].replica == "judge-0"
+        return
+    # Said of one call after the other: it has used up its restarts.
+    with pytest.raises(
+        EngineError, match=r"^replica judge-0 failed to start: .* ran out of memory"
+    ):
+        pool.wait_healthy(1.0, "to start")

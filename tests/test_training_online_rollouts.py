@@ -45,7 +45,7 @@ MODEL = ModelRef(name="scripted", iteration=0, fingerprint="seed")
 
 
 class OneBoard:
-    def begin_start(self) -> Wanted:
+    def begin_start(self, replica: str) -> Wanted:
         return Wanted(model=MODEL, folder="")
 
     def note_failure(self, replica: str, text: str) -> None:

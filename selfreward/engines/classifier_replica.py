@@ -37,7 +37,7 @@ class ClassifierReplica:
     def __init__(self, spec: ReplicaSpec, board: str) -> None:
         self._spec = spec
         self._board = BoardClient(board)
-        wanted = self._board.begin_start()
+        wanted = self._board.begin_start(spec.name)
         try:
             self._load(wanted.model, wanted.folder)
         except Exception as error:

@@ -7,8 +7,9 @@ from typing import Any
 
 import ray
 import tenacity
-from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError
+from ray.exceptions import ActorUnavailableError, ObjectLostError, OutOfMemoryError, RayActorError
 
+from selfreward.engines.deaths import GONE, death_words, is_back_soon, last_line
 from selfreward.engines.protocol import Completion, GenerationRequest
 from selfreward.engines.replica import BOARD_TIMEOUT_S
 from selfreward.errors import (
@@ -134,13 +135,31 @@ class EngineClient:
             if len(hung) >= MAX_HANGS:
                 raise EngineTimeoutError(f"{late}; it hung, as {hung[0]} did before") from None
             raise TransientEngineError(f"{late}; it hung and was ended") from None
-        except RayActorError as error:
-            if isinstance(error, ActorUnavailableError):
-                raise
-            self._deaths[name] = last_line(error)
-            raise TransientEngineError(f"replica {name} died: {last_line(error)}") from error
+        except GONE as error:
+            if not await self._is_back_soon(name, error):
+                self._deaths[name] = death_words(error)
+            raise TransientEngineError(f"replica {name} is gone: {death_words(error)}") from error
         finally:
             self._in_flight[name] -= 1
+
+    async def _is_back_soon(self, name: str, error: Exception) -> bool:
+        """Whether a replica that a request was lost with is there again or being started anew.
+
+        Out of memory is said of the calls it was ended with, which does not tell, and of every
+        call after it has used up its restarts.
+        """
+        if not isinstance(error, OutOfMemoryError):
+            return is_back_soon(error)
+        try:
+            health = self._replicas[name].health.remote()
+            await asyncio.wait_for(_result(health), PROBE_TIMEOUT_S)
+        except OutOfMemoryError:
+            return False
+        except RayActorError as later:
+            return is_back_soon(later)
+        except TimeoutError:
+            pass
+        return True
 
     async def _ended_as_hung(self, name: str, sent_at: float) -> bool:
         """Ends a replica that does not answer or whose engine stands still; whether it did so,
@@ -160,7 +179,7 @@ class EngineClient:
             health = await asyncio.wait_for(_result(replica.health.remote()), PROBE_TIMEOUT_S)
         except TimeoutError:
             pass
-        except RayActorError:  # another client has ended it meanwhile
+        except GONE:  # another client has ended it meanwhile
             return True
         else:
             if health.stalled_s < STALLED_SHARE * self._request_timeout_s:
@@ -193,9 +212,3 @@ _OWN_TO_A_PROCESS = ("_in_flight", "_deaths", "_probes", "_ended_at", "_turn")
 
 async def _result(reference: Any) -> Any:
     return await reference
-
-
-def last_line(error: object) -> str:
-    """The last line of an error or traceback that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

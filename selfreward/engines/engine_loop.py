@@ -53,16 +53,21 @@ def one_line(error: BaseException) -> str:
 class EngineLoop:
     """Builds an engine in a thread of its own and steps it there.
 
-    An exception in a step leaves the engine in an unknown state: every pending request fails with
-    a TransientEngineError, `last_words` gets the cause, and the process exits so that Ray starts
-    it anew.
+    An exception in a step leaves the engine in an unknown state, and one of a request that
+    `is_fatal` tells that it is gone: every pending request fails with a TransientEngineError,
+    `last_words` gets the cause, and the process exits so that Ray starts it anew.
     """
 
     def __init__(
-        self, build: Callable[[], Engine], last_words: Callable[[str], None], timeout_s: float
+        self,
+        build: Callable[[], Engine],
+        last_words: Callable[[str], None],
+        timeout_s: float,
+        is_fatal: Callable[[Exception], bool] = lambda error: False,
     ) -> None:
         self._build = build
         self._last_words = last_words
+        self._is_fatal = is_fatal
         self._commands: queue.SimpleQueue[Callable[[Engine], None]] = queue.SimpleQueue()
         self._pending: dict[str, Waiter] = {}
         self._ids = itertools.count()
@@ -115,7 +120,9 @@ class EngineLoop:
             try:
                 engine.add_request(request_id, prompt, params)
             except Exception as error:
-                # Adding computes nothing, so whatever it raises is about this request alone.
+                if self._is_fatal(error):
+                    raise
+                # Adding computes nothing, so whatever else it raises is about this request alone.
                 self._pending.pop(request_id)
                 engine.abort_request([request_id])
                 waiter.fail(RequestRefusedError(one_line(error)))
@@ -174,7 +181,11 @@ class EngineLoop:
             engine = self._build()
         except BaseException as error:
             self._start_error = error
-            self._last_words(one_line(error))
+            try:
+                self._last_words(one_line(error))
+            except Exception as unheard:
+                # Who waits for the start must hear of its end all the same.
+                traceback.print_exception(unheard)
             self._started.set()
             return
         self._started.set()

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError
 
 from selfreward.config import EngineConfig
-from selfreward.engines.client import EngineClient, last_line
+from selfreward.engines.client import EngineClient
+from selfreward.engines.deaths import GONE, death_words, is_back_soon, last_line
 from selfreward.engines.protocol import ReplicaHealth
 from selfreward.engines.replica import BOARD_TIMEOUT_S, Wanted
 from selfreward.engines.replica_env import replica_resources
@@ -89,7 +90,7 @@ class Replicas:
                     f"replica {name} did not take the weights {model.fingerprint} within"
                     f" engine.swap_timeout_s={limit_s:.0f}"
                 ) from None
-            except (RayActorError, TransientEngineError):
+            except (*GONE, TransientEngineError):
                 continue
             except RayError as error:
                 raise EngineError(
@@ -112,30 +113,35 @@ class Replicas:
     def _wait_for(
         self, name: str, replica: Any, deadline: float, timeout_s: float, for_what: str
     ) -> ReplicaHealth:
+        was_out_of_memory = False
         while True:
             try:
                 left = max(POLL_S, deadline - time.monotonic())
                 health: ReplicaHealth = ray.get(replica.health.remote(), timeout=left)
                 return health
-            except ActorUnavailableError:
+            except GetTimeoutError:
+                pass
+            except GONE as error:
+                # Out of memory is said once of a call that the replica was ended with, and of
+                # every call after it has used up its restarts.
+                is_first = isinstance(error, OutOfMemoryError) and not was_out_of_memory
+                if not (is_back_soon(error) or is_first):
+                    raise EngineError(
+                        f"replica {name} failed {for_what}: {self._why(name, error)}"
+                    ) from error
+                was_out_of_memory = is_first
                 if time.monotonic() < deadline:
                     time.sleep(POLL_S)
                     continue
-            except GetTimeoutError:
-                pass
-            except RayActorError as error:
-                raise EngineError(
-                    f"replica {name} failed {for_what}: {self._why(name, error)}"
-                ) from error
             needs = replica_resources(self.engine, self.device)
             raise EngineTimeoutError(
                 f"waited {timeout_s:.0f} s for replica {name} {for_what}; it needs {needs}, free in"
                 f" the cluster: {_free(needs)}"
             )
 
-    def _why(self, name: str, error: RayActorError) -> str:
+    def _why(self, name: str, error: Exception) -> str:
         said: str = ray.get(self.board.last_failure.remote(name), timeout=BOARD_TIMEOUT_S)
-        return said or last_line(error)
+        return said or death_words(error)
 
 
 def _free(needs: dict[str, float]) -> dict[str, float]:

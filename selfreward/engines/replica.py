@@ -52,9 +52,11 @@ class WeightsBoard:
     def set_wanted(self, wanted: Wanted) -> None:
         self.wanted = wanted
 
-    def begin_start(self) -> Wanted:
-        """Counts an engine start and says which weights to start with."""
+    def begin_start(self, replica: str) -> Wanted:
+        """Counts an engine start and says which weights to start with; what the replica said of
+        an earlier end is no word on the next."""
         self.starts += 1
+        self.failures.pop(replica, None)
         return self.wanted
 
     def num_starts(self) -> int:
@@ -71,7 +73,7 @@ class WeightsBoard:
 class Board(Protocol):
     """Where a replica learns which weights to start with, and says why it ended."""
 
-    def begin_start(self) -> Wanted: ...
+    def begin_start(self, replica: str) -> Wanted: ...
 
     def note_failure(self, replica: str, text: str) -> None: ...
 
@@ -95,8 +97,8 @@ class BoardClient:
         except (ray.exceptions.RayError, TimeoutError, ValueError) as error:
             raise EngineError(f"the weights board did not answer {method}: {error}") from error
 
-    def begin_start(self) -> Wanted:
-        wanted: Wanted = self._ask("begin_start")
+    def begin_start(self, replica: str) -> Wanted:
+        wanted: Wanted = self._ask("begin_start", replica)
         return wanted
 
     def note_failure(self, replica: str, text: str) -> None:

@@ -24,7 +24,7 @@ class ScriptedReplica:
         self._spec = spec
         self._config = spec.engine.scripted
         board = BoardClient(board) if isinstance(board, str) else board
-        self._gate = WeightsGate(spec.name, board.begin_start().model)
+        self._gate = WeightsGate(spec.name, board.begin_start(spec.name).model)
         self._asked = 0
         self._journal = None
         if self._config.journal is not None:

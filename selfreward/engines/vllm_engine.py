@@ -123,6 +123,13 @@ def start_engine(arguments: dict[str, Any]) -> Any:
     return LLMEngine.from_engine_args(EngineArgs(**arguments))
 
 
+def is_engine_dead(error: Exception) -> bool:
+    """Whether vLLM says that the process of the engine is gone: no request brings it back."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    return isinstance(error, EngineDeadError)
+
+
 def _sample_by_inverse_cdf_on_cpu() -> None:
     """Replaces the sampler vLLM takes on CPUs; see inverse_cdf.py for why. GPUs keep their own."""
     import torch

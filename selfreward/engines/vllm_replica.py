@@ -14,6 +14,7 @@ from selfreward.engines.replica import Board, BoardClient, ReplicaSpec, WeightsG
 from selfreward.engines.token_prompts import GrownOutput, TokenPrompt, refused
 from selfreward.engines.vllm_engine import (
     engine_arguments,
+    is_engine_dead,
     reload_weights,
     sampling_params,
     scoring_params,
@@ -35,11 +36,13 @@ class VLLMReplica:
     def __init__(self, spec: ReplicaSpec, board: str | Board) -> None:
         self._spec = spec
         self._board: Board = BoardClient(board) if isinstance(board, str) else board
-        self._loop = EngineLoop(self._build, self._last_words, spec.engine.start_timeout_s)
+        self._loop = EngineLoop(
+            self._build, self._last_words, spec.engine.start_timeout_s, is_fatal=is_engine_dead
+        )
         self._gate = WeightsGate(spec.name, self._model)
 
     def _build(self) -> Any:
-        wanted = self._board.begin_start()
+        wanted = self._board.begin_start(self._spec.name)
         folder = folder_on_this_node(wanted.model, wanted.folder)
         engine = start_engine(
             engine_arguments(

@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from selfreward.engines.deaths import GONE
 from selfreward.engines.protocol import GenerationRequest
 from selfreward.errors import EngineError, own_error_in
 from selfreward.serving.admin_wire import PromoteRequest, VersionHistory
@@ -94,7 +95,7 @@ async def _told(pieces: Any) -> AsyncGenerator[Any, None]:
 
 def _is_lost(error: Exception) -> bool:
     cause = error.cause if isinstance(error, RayTaskError) else error
-    return isinstance(cause, RayActorError | ReplicaLostError)
+    return isinstance(cause, (*GONE, ReplicaLostError))
 
 
 def _ours(error: Exception) -> Exception:

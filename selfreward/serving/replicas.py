@@ -35,7 +35,7 @@ class OneBoard:
         self._wanted = wanted
         self.failure = ""
 
-    def begin_start(self) -> Wanted:
+    def begin_start(self, replica: str) -> Wanted:
         return self._wanted
 
     def note_failure(self, replica: str, text: str) -> None:

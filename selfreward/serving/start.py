@@ -9,7 +9,7 @@ from typing import Any
 from selfreward.config import EngineConfig
 from selfreward.config_loading import parse_as, read_yaml
 from selfreward.config_serving import ServiceConfig, ServingConfig
-from selfreward.engines.client import last_line
+from selfreward.engines.deaths import last_line
 from selfreward.engines.replica import ReplicaSpec
 from selfreward.errors import EngineError, ResourceError
 from selfreward.interrupts import LimitReachedError, run_in_thread

@@ -23,17 +23,24 @@ class ProgressBoard:
         self._stage, self._rows, self._tokens, self._said = "", 0, 0, ""
 
     def open(self, stage: str) -> None:
+        """Begins a stage; what is told of another one is dropped from then on."""
         self._stage, self._rows, self._tokens, self._said = stage, 0, 0, ""
 
     def say(self, stage: str, text: str) -> None:
-        if stage == self._stage:
+        if self._is_open(stage):
             self._said = text
+
+    def _is_open(self, stage: str) -> bool:
+        # A board that Ray has started anew learns from the tasks which stage is running.
+        if not self._stage:
+            self._stage = stage
+        return stage == self._stage
 
     def said(self) -> str:
         return self._said
 
     def add(self, stage: str, rows: int, tokens: int) -> None:
-        if stage == self._stage:
+        if self._is_open(stage):
             self._rows += rows
             self._tokens += tokens
 
