@@ -17,6 +17,7 @@ from selfreward.config import EngineConfig, ScriptedConfig
 from selfreward.engines.client import EngineClient
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.protocol import Completion, GenerationRequest, Sampling
+from selfreward.engines.replica import Loss
 from selfreward.engines.replica_env import resources_needed
 from selfreward.engines.scripted_draws import chance_of_first, draw
 from selfreward.errors import EngineError, EngineTimeoutError
@@ -239,6 +240,8 @@ def test_a_killed_replica_comes_back_with_the_wanted_weights(local_ray: None) ->
         assert [h.model for h in healths] == [NEXT_MODEL, NEXT_MODEL]
         assert victim not in {h.pid for h in healths}
         assert pool.starts == 3
+        # Killed from outside, it had no time for a word.
+        assert pool.losses() == [Loss(replica="judge-0", said="")]
     assert pool.starts == 3
 
 
@@ -270,6 +273,7 @@ def test_a_released_pool_starts_again_with_what_is_wanted(local_ray: None) -> No
         pool.ensure_started()
         assert [h.model for h in pool.health()] == [NEXT_MODEL]
         assert pool.starts == 2
+        assert pool.losses() == [], "the pool itself had ended it"
 
 
 @pytest.mark.ray

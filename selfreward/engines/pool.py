@@ -13,7 +13,7 @@ from selfreward.engines.classifier_replica import ClassifierReplica
 from selfreward.engines.client import EngineClient
 from selfreward.engines.protocol import ReplicaHealth
 from selfreward.engines.publisher import Replicas, WeightsPublisher
-from selfreward.engines.replica import BOARD_TIMEOUT_S, ReplicaSpec, Wanted, WeightsBoard
+from selfreward.engines.replica import BOARD_TIMEOUT_S, Loss, ReplicaSpec, Wanted, WeightsBoard
 from selfreward.engines.replica_env import actor_options, resolve_device
 from selfreward.engines.scripted_replica import ScriptedReplica
 from selfreward.engines.vllm_replica import VLLMReplica
@@ -25,6 +25,9 @@ REPLICA_CLASSES: dict[str, type] = {
     "classifier": ClassifierReplica,
     "scripted": ScriptedReplica,
 }
+
+TELL_TIMEOUT_S = 10.0
+"""How long the board may take to say what is only told to people."""
 
 
 class EnginePool:
@@ -108,6 +111,15 @@ class EnginePool:
         starts: int = ray.get(self._board.num_starts.remote(), timeout=BOARD_TIMEOUT_S)
         return starts
 
+    def losses(self) -> list[Loss]:
+        """Replicas that ended by themselves so far and were started anew, the latest last; none
+        where the board is gone."""
+        try:
+            found: list[Loss] = ray.get(self._board.list_losses.remote(), timeout=TELL_TIMEOUT_S)
+        except RayError:
+            return []
+        return found
+
     def client(self) -> EngineClient:
         """A picklable client that expects the weights the pool holds now.
 
@@ -125,8 +137,9 @@ class EnginePool:
         if self._replicas:
             return
         remote_class: Any = ray.remote(REPLICA_CLASSES[self._engine.kind])
-        for index in range(self._engine.replicas):
-            name = f"{self._role}-{index}"
+        names = [f"{self._role}-{index}" for index in range(self._engine.replicas)]
+        ray.get(self._board.expect.remote(names), timeout=BOARD_TIMEOUT_S)
+        for name in names:
             spec = ReplicaSpec(
                 name=name,
                 device=self._device,

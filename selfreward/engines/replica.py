@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -37,6 +37,18 @@ class Wanted:
     folder: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A replica that ended by itself and was started anew.
+
+    Example: `Loss(replica="judge-0", said="EngineDeadError: EngineCore is gone")`
+    """
+
+    replica: str
+    said: str
+    """Its last words; empty where it had no time for any."""
+
+
 @dataclass(slots=True)
 class WeightsBoard:
     """Holds, outside the replicas, which weights they should hold and how often they started.
@@ -48,6 +60,16 @@ class WeightsBoard:
     wanted: Wanted
     starts: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    expected: set[str] = field(default_factory=set)
+    """Replicas that the pool is starting."""
+    losses: list[Loss] = field(default_factory=list)
+
+    def expect(self, replicas: Sequence[str]) -> None:
+        """Notes whose next start is the pool's own."""
+        self.expected.update(replicas)
+
+    def list_losses(self) -> list[Loss]:
+        return self.losses
 
     def set_wanted(self, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -56,7 +78,11 @@ class WeightsBoard:
         """Counts an engine start and says which weights to start with; what the replica said of
         an earlier end is no word on the next."""
         self.starts += 1
-        self.failures.pop(replica, None)
+        said = self.failures.pop(replica, "")
+        if replica in self.expected:
+            self.expected.discard(replica)
+        else:
+            self.losses.append(Loss(replica=replica, said=said))
         return self.wanted
 
     def num_starts(self) -> int:

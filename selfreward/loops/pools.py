@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from selfreward.config import GeneratorConfig, RunConfig
 from selfreward.engines.client import EngineClient
+from selfreward.engines.deaths import OUT_OF_MEMORY
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.publisher import WeightsPublisher
 from selfreward.engines.replica_env import scorer_engine
@@ -35,6 +36,7 @@ class Pools:
         self._outsider: EnginePool | None = None
         self._scorer: EnginePool | None = None
         self._judge_released = False
+        self._losses_told: dict[int, int] = {}
         self.swap_seconds: list[float] = []
 
     @property
@@ -44,6 +46,17 @@ class Pools:
 
     def _pools(self) -> tuple[EnginePool | None, ...]:
         return self._judge, self._generator, self._outsider, self._scorer
+
+    def tell_losses(self) -> None:
+        """Says which replicas ended by themselves since it was last asked, and why, or what it
+        usually is."""
+        for pool in self._pools():
+            found = [] if pool is None else pool.losses()
+            told = self._losses_told.get(id(pool), 0)
+            for loss in found[told:]:
+                why = loss.said or f"without a word; most often {OUT_OF_MEMORY}"
+                self._display.line(f"replica {loss.replica} ended and was started anew: {why}")
+            self._losses_told[id(pool)] = max(told, len(found))
 
     def _start(
         self, role: str, model: PlacedModel, section: RunConfig | GeneratorConfig
@@ -59,6 +72,7 @@ class Pools:
 
     def judge(self, model: PlacedModel) -> EngineClient:
         """A client of the judge pool, which then holds `model`."""
+        self.tell_losses()
         if self._judge is None:
             with self._display.waiting(f"starting {self._config.engine.replicas} engine(s)"):
                 self._judge = self._start("judge", model, self._config)
@@ -141,6 +155,7 @@ class Pools:
             self._generator.release()
 
     def stop(self) -> None:
+        self.tell_losses()
         for pool in self._pools():
             if pool is not None:
                 pool.stop()
