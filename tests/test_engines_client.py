@@ -40,6 +40,8 @@ class Replica:
         self.asked.append(request.id)
         if self.hangs == "out of memory":
             raise OutOfMemoryError(KILLED)
+        if self.hangs == "away":
+            raise ActorUnavailableError("it is starting anew", None)
         if self.hangs == "taken away":
             self.hangs = None
             raise _taken_away()
@@ -124,6 +126,15 @@ def test_requests_of_a_replica_killed_for_memory_go_to_it_again_or_to_another() 
 def test_replicas_killed_for_memory_for_good_end_the_run_with_what_to_lower() -> None:
     with pytest.raises(EngineError, match=r"judge-0 died for good: .* lower engine\.kv_cache_gib"):
         ask([Replica("out of memory", mends=False)])
+
+
+def test_a_replica_that_is_being_started_anew_does_not_draw_the_requests() -> None:
+    away, well = Replica("away"), Replica()
+    # One after the other, so that it would be the least busy each time.
+    for number in range(3):
+        assert len(ask([away, well], count=20)) == 20, number
+    # Half of the first requests of each client, before it knew.
+    assert len(away.asked) <= 3 * 10
 
 
 def test_a_replica_whose_node_was_taken_away_is_not_dead() -> None:

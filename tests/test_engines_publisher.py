@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 
 from selfreward.config import EngineConfig
 from selfreward.engines import publisher
@@ -82,6 +82,16 @@ def test_a_replica_that_did_not_hear_of_new_weights_is_told_again(
 def test_a_replica_that_never_takes_them_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = replicas(monkeypatch, Restarting("judge-0", 0), Restarting("judge-1", 10**9))
     with pytest.raises(EngineTimeoutError, match=r"^judge-1 did not take the weights f1 within"):
+        pool.swap(Wanted(model=M1, folder="weights"))
+
+
+def test_a_board_that_is_gone_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(wanted: Wanted) -> None:
+        raise ActorDiedError()
+
+    pool = replicas(monkeypatch, Restarting("judge-0", 0))
+    pool.board.set_wanted = Remote(gone)
+    with pytest.raises(EngineError, match=r"^the weights board of judge-0 did not answer within"):
         pool.swap(Wanted(model=M1, folder="weights"))
 
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import ray
 import tenacity
-from ray.exceptions import ActorUnavailableError, ObjectLostError, OutOfMemoryError, RayActorError
+from ray.exceptions import (
+    ActorUnavailableError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+)
 
 from selfreward.engines.deaths import GONE, death_words, is_back_soon, last_line
 from selfreward.engines.protocol import Completion, GenerationRequest
@@ -66,6 +72,7 @@ class EngineClient:
         self._deaths: dict[str, str] = {}
         self._probes: dict[str, asyncio.Task[bool]] = {}
         self._ended_at: dict[str, float] = {}
+        self._failed_at: dict[str, float] = {}
         # Clients of several tasks must not all begin with the first replica.
         self._turn = os.getpid()
 
@@ -136,6 +143,7 @@ class EngineClient:
                 raise EngineTimeoutError(f"{late}; it hung, as {hung[0]} did before") from None
             raise TransientEngineError(f"{late}; it hung and was ended") from None
         except GONE as error:
+            self._failed_at[name] = time.monotonic()
             if not await self._is_back_soon(name, error):
                 self._deaths[name] = death_words(error)
             raise TransientEngineError(f"replica {name} is gone: {death_words(error)}") from error
@@ -193,6 +201,10 @@ class EngineClient:
         alive = [n for n in self._replicas if n not in self._deaths]
         if not alive:
             raise EngineError(await self._obituary())
+        # One that is being started anew fails its calls at once, so it would always be the least
+        # busy, and a request could use up its patience there beside a replica that is well.
+        calm_since = time.monotonic() - LONGEST_WAIT_S
+        alive = [n for n in alive if self._failed_at.get(n, 0.0) < calm_since] or alive
         self._turn += 1
         order = alive[self._turn % len(alive) :] + alive[: self._turn % len(alive)]
         return min(order, key=self._in_flight.__getitem__)
@@ -200,14 +212,17 @@ class EngineClient:
     async def _obituary(self) -> str:
         lines = []
         for name, reported in self._deaths.items():
-            said = await asyncio.wait_for(
-                _result(self._board.last_failure.remote(name)), BOARD_TIMEOUT_S
-            )
+            try:
+                said = await asyncio.wait_for(
+                    _result(self._board.last_failure.remote(name)), BOARD_TIMEOUT_S
+                )
+            except (RayError, TimeoutError):
+                said = ""  # the replicas' end is the news, not the board's
             lines.append(f"replica {name} died for good: {said or reported}")
         return "; ".join(lines)
 
 
-_OWN_TO_A_PROCESS = ("_in_flight", "_deaths", "_probes", "_ended_at", "_turn")
+_OWN_TO_A_PROCESS = ("_in_flight", "_deaths", "_probes", "_ended_at", "_failed_at", "_turn")
 
 
 async def _result(reference: Any) -> Any:

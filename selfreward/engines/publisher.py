@@ -59,7 +59,7 @@ class Replicas:
         start = time.monotonic()
         limit_s = self.engine.swap_timeout_s
         model = wanted.model
-        ray.get(self.board.set_wanted.remote(wanted), timeout=BOARD_TIMEOUT_S)
+        self._ask(self.board.set_wanted.remote(wanted))
         stale = list(self.actors)
         while True:
             self._call_swap(stale, wanted, start + limit_s)
@@ -140,8 +140,17 @@ class Replicas:
             )
 
     def _why(self, name: str, error: Exception) -> str:
-        said: str = ray.get(self.board.last_failure.remote(name), timeout=BOARD_TIMEOUT_S)
+        said: str = self._ask(self.board.last_failure.remote(name))
         return said or death_words(error)
+
+    def _ask(self, call: Any) -> Any:
+        try:
+            return ray.get(call, timeout=BOARD_TIMEOUT_S)
+        except RayError as error:
+            raise EngineError(
+                f"the weights board of {', '.join(self.actors)} did not answer within"
+                f" {BOARD_TIMEOUT_S:.0f} s or is gone: {last_line(error)}"
+            ) from error
 
 
 def _free(needs: dict[str, float]) -> dict[str, float]:
