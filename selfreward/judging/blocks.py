@@ -52,6 +52,20 @@ def block_tag(texts: Sequence[str]) -> str:
         count += 1
 
 
+_CLOSED = re.compile(rf"</[a-z-]+-([0-9a-f]{{{TAG_HEX_CHARS}}})>")
+
+
+def repeats_a_block(text: str, prompt: Sequence[Message]) -> bool:
+    """Whether a completion names a block of its prompt.
+
+    Small models copy the form of what they are shown. As an answer that is no worse text but a
+    mark, by which a judge would learn to know it.
+    """
+    tags = {match[1] for message in prompt for match in _CLOSED.finditer(message.content)}
+    lowered = text.lower()
+    return any(tag in lowered for tag in tags)
+
+
 def conversation_text(messages: Sequence[Message], tag: str) -> str:
     """Returns a conversation as one text; several turns are labelled `user-<tag>:` and so on.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from selfreward.config import CorruptConfig, SamplingConfig
 from selfreward.engines.protocol import Completion, Generate, GenerationRequest
+from selfreward.judging.blocks import repeats_a_block
 from selfreward.judging.filters import normalised_text
 from selfreward.judging.prompts import (
     corrupt_single_call_messages,
@@ -66,24 +67,22 @@ class Corruptor:
     async def _modified_in_two_calls(
         self, rows: list[AnsweredInstruction], generate: Generate
     ) -> list[ResponsePair | DroppedRow]:
+        prompts = [modify_instruction_messages(row.instruction.messages) for row in rows]
         asked = await generate(
             [
-                self._request(
-                    row,
-                    "modify",
-                    modify_instruction_messages(row.instruction.messages),
-                    self.config.instruction_sampling,
-                )
-                for row in rows
+                self._request(row, "modify", prompt, self.config.instruction_sampling)
+                for row, prompt in zip(rows, prompts, strict=True)
             ]
         )
         made: dict[str, ResponsePair | DroppedRow] = {}
         modified: dict[str, str] = {}
-        for row, completion in zip(rows, asked, strict=True):
+        for row, prompt, completion in zip(rows, prompts, asked, strict=True):
             drop = failed(completion, row.id, self.name)
             text = None if drop else parse_modified_instruction(completion.draws[0].text)
             if drop is not None:
                 made[row.id] = drop
+            elif text is not None and repeats_a_block(text, prompt):
+                made[row.id] = corrupt_drop(row, DropReason.UNPARSED_CORRUPTION, _COPIED)
             elif text is None or _asks_the_same(row, text):
                 made[row.id] = corrupt_drop(
                     row, DropReason.UNPARSED_CORRUPTION, "no modified instruction in the completion"
@@ -114,19 +113,18 @@ class Corruptor:
     async def _modified_in_one_call(
         self, rows: list[AnsweredInstruction], generate: Generate
     ) -> list[ResponsePair | DroppedRow]:
+        prompts = [
+            corrupt_single_call_messages(row.instruction.messages, row.response.text)
+            for row in rows
+        ]
         completions = await generate(
             [
-                self._request(
-                    row,
-                    "modify_and_respond",
-                    corrupt_single_call_messages(row.instruction.messages, row.response.text),
-                    self.config.response_sampling,
-                )
-                for row in rows
+                self._request(row, "modify_and_respond", prompt, self.config.response_sampling)
+                for row, prompt in zip(rows, prompts, strict=True)
             ]
         )
         made: list[ResponsePair | DroppedRow] = []
-        for row, completion in zip(rows, completions, strict=True):
+        for row, prompt, completion in zip(rows, prompts, completions, strict=True):
             drop = failed(completion, row.id, self.name)
             if drop is not None:
                 made.append(drop)
@@ -141,6 +139,9 @@ class Corruptor:
                 detail = "no modified instruction with its answer between the section markers"
                 made.append(corrupt_drop(row, DropReason.UNPARSED_CORRUPTION, detail))
                 continue
+            if any(repeats_a_block(text, prompt) for text in parsed):
+                made.append(corrupt_drop(row, DropReason.UNPARSED_CORRUPTION, _COPIED))
+                continue
             response = response_of(completion, draw, row.instruction.id, text=parsed[1])
             made.append(pair_of(row, response, Corruption.MODIFIED_INSTRUCTION, parsed[0]))
         return made
@@ -148,21 +149,22 @@ class Corruptor:
     async def _rewritten(
         self, rows: list[AnsweredInstruction], generate: Generate
     ) -> list[ResponsePair | DroppedRow]:
+        prompts = [
+            rewrite_worse_messages(row.instruction.messages, row.response.text) for row in rows
+        ]
         completions = await generate(
             [
-                self._request(
-                    row,
-                    "rewrite",
-                    rewrite_worse_messages(row.instruction.messages, row.response.text),
-                    self.config.response_sampling,
-                )
-                for row in rows
+                self._request(row, "rewrite", prompt, self.config.response_sampling)
+                for row, prompt in zip(rows, prompts, strict=True)
             ]
         )
-        return [
-            self._pair_with(row, completion, Corruption.REWRITE, None)
-            for row, completion in zip(rows, completions, strict=True)
-        ]
+        made: list[ResponsePair | DroppedRow] = []
+        for row, prompt, completion in zip(rows, prompts, completions, strict=True):
+            pair = self._pair_with(row, completion, Corruption.REWRITE, None)
+            if isinstance(pair, ResponsePair) and repeats_a_block(pair.rejected, prompt):
+                pair = corrupt_drop(row, DropReason.UNPARSED_CORRUPTION, _COPIED)
+            made.append(pair)
+        return made
 
     def _pair_with(
         self,
@@ -189,6 +191,9 @@ class Corruptor:
         sampling: SamplingConfig,
     ) -> GenerationRequest:
         return request_of(row, purpose, messages, sampling, seed=self.seed)
+
+
+_COPIED = "the completion repeats the form of its prompt"
 
 
 def _asks_the_same(row: AnsweredInstruction, modified: str) -> bool:
