@@ -73,5 +73,9 @@ def test_only_the_marks_of_its_own_prompt_are_a_copy() -> None:
     prompt = rewrite_worse_messages(ask("Why?").messages, "Because.")
     (mark,) = {m[1] for m in re.finditer(r"</[a-z]+-([0-9a-f]{8})>", prompt[-1].content)}
     assert repeats_a_block(f"so <task-{mark}>", prompt)
-    other = "0" * 8 if mark != "0" * 8 else "1" * 8
-    assert not repeats_a_block(f"<response-{other}> is how blocks are closed", prompt)
+    assert repeats_a_block(f"so {mark}", prompt)
+    # As small models copy: a digit more, a digit less, another digit.
+    for wrong in (f"{mark}0", mark[:-1], f"{mark[:-1]}{'0' if mark[-1] != '0' else '1'}"):
+        assert repeats_a_block(f"so <Response-{wrong}>", prompt)
+    for text in ("a response-driven task-force", "task-3f of the list", "section-0011aabb", "Why?"):
+        assert not repeats_a_block(text, prompt), text

@@ -52,18 +52,22 @@ def block_tag(texts: Sequence[str]) -> str:
         count += 1
 
 
-_CLOSED = re.compile(rf"</[a-z-]+-([0-9a-f]{{{TAG_HEX_CHARS}}})>")
+_CLOSED = re.compile(rf"</([a-z-]+)-([0-9a-f]{{{TAG_HEX_CHARS}}})>")
+_COPIED_CHARS = TAG_HEX_CHARS - 2
 
 
 def repeats_a_block(text: str, prompt: Sequence[Message]) -> bool:
-    """Whether a completion names a block of its prompt.
+    """Whether a completion names a block of its prompt, or one with a tag that it copied wrongly.
 
     Small models copy the form of what they are shown. As an answer that is no worse text but a
     mark, by which a judge would learn to know it.
     """
-    tags = {match[1] for message in prompt for match in _CLOSED.finditer(message.content)}
+    blocks = {match.groups() for message in prompt for match in _CLOSED.finditer(message.content)}
     lowered = text.lower()
-    return any(tag in lowered for tag in tags)
+    return any(
+        tag in lowered or re.search(rf"\b{name}-[0-9a-f]{{{_COPIED_CHARS},}}", lowered)
+        for name, tag in blocks
+    )
 
 
 def conversation_text(messages: Sequence[Message], tag: str) -> str:
