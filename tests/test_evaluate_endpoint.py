@@ -23,18 +23,23 @@ Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def evaluate(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Runs the command on ten pairs; returns its exit code with its output or its one line."""
+def on_ten_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The options of an evaluation of ten pairs that is done in this process."""
     evaluating_here(monkeypatch, tmp_path)
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    return ["--data", str(data), "--work", str(tmp_path / "work"), "--format", "json"]
+
+
+@pytest.fixture
+def evaluate(
+    monkeypatch: pytest.MonkeyPatch, on_ten_pairs: list[str], capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs the command on ten pairs; returns its exit code with its output or its one line."""
 
     def run(endpoint: FakeEndpoint, *more: str) -> tuple[int, str]:
-        argv = ["selfreward", "evaluate", "--judge", endpoint.url, "--data", str(data)]
-        argv += ["--work", str(tmp_path / "work"), "--format", "json", VERDICT_ONLY, *more]
-        monkeypatch.setattr("sys.argv", argv)
+        argv = ["selfreward", "evaluate", "--judge", endpoint.url, *on_ten_pairs]
+        monkeypatch.setattr("sys.argv", [*argv, VERDICT_ONLY, *more])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         out = capsys.readouterr()
@@ -237,13 +242,10 @@ def test_a_vote_tells_the_draws_that_failed(evaluate: Command) -> None:
 
 
 def test_the_job_is_the_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, on_ten_pairs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluating_here(monkeypatch, tmp_path)
-    data = tmp_path / "pairs.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
-    job = ["evaluate.py", "--judge", "baseline:longest", "--data", str(data), "--format", "json"]
-    monkeypatch.setattr("sys.argv", [*job, "--work", str(tmp_path / "work")])
+    job = ["evaluate.py", "--judge", "baseline:longest", *on_ten_pairs]
+    monkeypatch.setattr("sys.argv", job)
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("ray_jobs.evaluate", run_name="__main__")
     assert not stop.value.code

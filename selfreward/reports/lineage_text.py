@@ -187,9 +187,8 @@ class _Teller:
             title = "TRAINING EXAMPLE" if entry.record == "TrainingExample" else "PREFERENCE"
             yield self._head(title, entry.id, more, entry.folders)
             yield f"  about {row['pair_id']}{self._part_in(row)}"
-            # Rows selected by an earlier version lack it.
-            if row.get("verdict_margin") is not None:
-                yield f"  verdict margin {row['verdict_margin']:.3g}"
+            if (margin := row.get("verdict_margin")) is not None:  # older rows lack it
+                yield f"  verdict margin {margin:.3g}"
             yield from self._messages(row["messages"])
             if entry.record == "TrainingExample":
                 yield f"  target{_from(row['judgment_id'])}:"
